@@ -1,0 +1,1 @@
+"""What the stages share: small modules, each named for what it holds."""
