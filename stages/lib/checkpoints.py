@@ -23,7 +23,9 @@ class Checkpoint:
     class_names: tuple[str, ...]
 
 
-def save_checkpoint(path: str | Path, model: nn.Module, name: str, params: ModelParams, class_names: list[str]) -> None:
+def save_checkpoint(
+    path: str | Path, model: nn.Module, name: str, params: ModelParams, class_names: tuple[str, ...]
+) -> None:
     """Write the weights of `model`, contiguous and on the CPU, and its description."""
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     about: dict[str, Any] = {
@@ -31,7 +33,7 @@ def save_checkpoint(path: str | Path, model: nn.Module, name: str, params: Model
         "arch": params.arch,
         "hidden_units": params.hidden_units,
         "memory_format": params.memory_format,
-        "class_names": class_names,
+        "class_names": list(class_names),
     }
     save_tensors(path, weights, about)
 
@@ -47,9 +49,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         model = build_model(about["arch"], about["hidden_units"], len(about["class_names"]))
         model.load_state_dict(weights)
         model.eval()
-        return Checkpoint(
-            model, about["name"], about["arch"], about["memory_format"], tuple(about["class_names"])
-        )
+        return Checkpoint(model, about["name"], about["arch"], about["memory_format"], tuple(about["class_names"]))
     except (KeyError, TypeError):
         raise UserError(f"{path} holds no model; run `dvc repro` to train it again") from None
     except ModuleNotFoundError:

@@ -7,10 +7,10 @@ and what is allowed.
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -20,6 +20,7 @@ from stages.lib.errors import UserError
 ARCHITECTURES = Path(__file__).parents[1] / "architectures"
 MODEL_NAME = re.compile(r"model_\d+")
 
+Block = TypeVar("Block")
 Check = Callable[[Any], Any]  # gives the value back, typed, or raises ValueError with what is allowed
 
 
@@ -62,88 +63,84 @@ def _addresses(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _key(check: Check, **default: Any) -> Any:
-    return field(metadata={"check": check}, **default)
-
-
 @dataclass(frozen=True)
 class SyntheticParams:
     """How many images the synthetic source draws."""
 
-    train: int = _key(_whole(10, 10_000_000))
-    test: int = _key(_whole(10, 10_000_000))
+    train: Annotated[int, _whole(10, 10_000_000)]
+    test: Annotated[int, _whole(10, 10_000_000)]
 
 
 @dataclass(frozen=True)
 class FetchParams:
     """Where the raw files come from."""
 
-    source: str = _key(_one_of("fashion-mnist", "synthetic"))
-    mirrors: tuple[str, ...] = _key(_addresses)
-    synthetic: SyntheticParams = field()
+    source: Annotated[str, _one_of("fashion-mnist", "synthetic")]
+    mirrors: Annotated[tuple[str, ...], _addresses]
+    synthetic: SyntheticParams
 
 
 @dataclass(frozen=True)
 class PrepareParams:
     """How the training images are split."""
 
-    validation: int = _key(_whole(0, 10_000_000))
+    validation: Annotated[int, _whole(0, 10_000_000)]
 
 
 @dataclass(frozen=True)
 class TrainParams:
     """What the training runs on."""
 
-    device: str = _key(_one_of("auto", "cpu", "cuda", "mps"))
-    threads: int = _key(_whole(1, 256))
+    device: Annotated[str, _one_of("auto", "cpu", "cuda", "mps")]
+    threads: Annotated[int, _whole(1, 256)]
 
 
 @dataclass(frozen=True)
 class ModelParams:
     """One model: its architecture and hyperparameters."""
 
-    arch: str = _key(_architecture)
-    hidden_units: int = _key(_whole(1, 4096))
-    epochs: int = _key(_whole(1, 10_000))
-    batch_size: int = _key(_whole(1, 65_536))
-    lr: float = _key(_positive(1000))
-    memory_format: str = _key(_one_of("contiguous", "channels_last"), default="contiguous")
+    arch: Annotated[str, _architecture]
+    hidden_units: Annotated[int, _whole(1, 4096)]
+    epochs: Annotated[int, _whole(1, 10_000)]
+    batch_size: Annotated[int, _whole(1, 65_536)]
+    lr: Annotated[float, _positive(1000)]
+    memory_format: Annotated[str, _one_of("contiguous", "channels_last")] = "contiguous"
 
 
 @dataclass(frozen=True)
 class EvaluateParams:
     """How the test images are batched."""
 
-    batch_size: int = _key(_whole(1, 65_536))
+    batch_size: Annotated[int, _whole(1, 65_536)]
 
 
 @dataclass(frozen=True)
 class CompareParams:
     """What makes a model the best."""
 
-    by: str = _key(_one_of("accuracy", "loss"))
+    by: Annotated[str, _one_of("accuracy", "loss")]
 
 
 @dataclass(frozen=True)
 class ConfusionParams:
     """How many images the pictures of the best model show."""
 
-    samples: int = _key(_whole(1, 100))
-    mistakes: int = _key(_whole(1, 100))
+    samples: Annotated[int, _whole(1, 100)]
+    mistakes: Annotated[int, _whole(1, 100)]
 
 
 @dataclass(frozen=True)
 class Params:
     """The whole of params.yaml."""
 
-    seed: int = _key(_whole(0, 2**32 - 1))
-    fetch: FetchParams = field()
-    prepare: PrepareParams = field()
-    train: TrainParams = field()
-    evaluate: EvaluateParams = field()
-    compare: CompareParams = field()
-    confusion: ConfusionParams = field()
-    models: dict[str, ModelParams] = field(default_factory=dict)
+    seed: Annotated[int, _whole(0, 2**32 - 1)]
+    fetch: FetchParams
+    prepare: PrepareParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    compare: CompareParams
+    confusion: ConfusionParams
+    models: dict[str, ModelParams]
 
     def model(self, name: str) -> ModelParams:
         """The block of one model.
@@ -176,38 +173,36 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     blocks = {str(key): value for key, value in tree.items() if MODEL_NAME.fullmatch(str(key))}
     rest = {key: value for key, value in tree.items() if str(key) not in blocks}
     models = {name: _read(ModelParams, blocks[name], name, path) for name in sorted(blocks, key=_number)}
-    return _read(Params, rest, "", path, also=["model_0"], models=models)
+    return _read(Params, rest, "", path, models=models)
 
 
-def _read(
-    kind: type[Any], tree: Any, prefix: str, path: str | Path, also: Iterable[str] = (), **given: Any
-) -> Any:
+def _read(kind: type[Block], tree: Any, prefix: str, path: str | Path, **given: Any) -> Block:
     """Build dataclass `kind` from the mapping `tree` found at key `prefix`; `given` fields are taken as they are."""
     if not isinstance(tree, Mapping):
         raise UserError(f"{path}: {prefix} is {tree!r:.60}; it must be a block of keys")
-    hints = get_type_hints(kind)
-    expected = {spec.name: spec for spec in fields(kind) if spec.name not in given}
+    hints = get_type_hints(kind, include_extras=True)
+    expected = {spec.name: spec for spec in fields(kind) if spec.name not in given}  # type: ignore[arg-type]
 
     for key in tree:
         if key not in expected:
-            near = difflib.get_close_matches(str(key), [*expected, *also], n=1)
-            hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(expected)
-            raise UserError(f"{path}: unknown key {_join(prefix, key)}; {hint}")
+            near = difflib.get_close_matches(str(key), [*expected, *given.get("models", ())], n=1)
+            advice = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(expected)
+            raise UserError(f"{path}: unknown key {_join(prefix, key)}; {advice}")
 
     values = dict(given)
     for name, spec in expected.items():
-        full_name = _join(prefix, name)
+        full_name, hint = _join(prefix, name), hints[name]
         if name not in tree:
             if spec.default is MISSING:
                 raise UserError(f"{path}: {full_name} is missing; the comments in params.yaml say what it takes")
-            continue
-        if "check" in spec.metadata:
+        elif isinstance(hint, type):  # a block within the block
+            values[name] = _read(hint, tree[name], full_name, path)
+        else:
+            (check,) = hint.__metadata__
             try:
-                values[name] = spec.metadata["check"](tree[name])
+                values[name] = check(tree[name])
             except (ValueError, TypeError) as allowed:
                 raise UserError(f"{path}: {full_name} is {tree[name]!r:.60}; it must be {allowed}") from None
-        else:
-            values[name] = _read(hints[name], tree[name], full_name, path)
     return kind(**values)
 
 

@@ -1,0 +1,86 @@
+"""Evaluate the trained models: `python -m stages.evaluate model_0 model_1 model_2`.
+
+Each model is built again from its file alone and sees every test image once. Writes its figures, the lecture's result
+dictionary among them, and its predictions. Takes some seconds.
+"""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.lib.checkpoints import Checkpoint, load_checkpoint
+from stages.lib.datasets import Split, load_split, make_loader
+from stages.lib.devices import pick_device, place
+from stages.lib.errors import UserError, exit_cleanly
+from stages.lib.files import write_json
+from stages.lib.inference import predict_logits
+from stages.lib.metrics import figures_of
+from stages.lib.params import load_params
+from stages.lib.tensors import save_tensors
+
+
+def main() -> None:
+    """For each model: load, predict, measure, write."""
+    names = parse_names()
+    params = load_params()
+    torch.set_num_threads(params.train.threads)
+    device = pick_device(params.train.device)
+    test = load_split("data/prepared/test.safetensors").to(device)
+    validation = load_split("data/prepared/validation.safetensors").to(device)
+
+    for name in names:
+        checkpoint = load_named(name)
+        place(checkpoint.model, device, checkpoint.memory_format)
+        results, logits_NK = measure(checkpoint, test, params.evaluate.batch_size)
+        if len(validation):
+            results["validation"], _ = measure(checkpoint, validation, params.evaluate.batch_size)
+
+        write_json(f"metrics/eval/{name}.json", results)
+        save_tensors(
+            f"data/predictions/{name}.safetensors",
+            {"probabilities": logits_NK.softmax(dim=1).cpu(), "labels": test.labels_N.cpu()},
+            {"name": name, "class_names": list(test.class_names)},
+        )
+        print(f"{name}: {results['accuracy']:.2f}% of {results['images']:,} images, loss {results['loss']:.5f}")
+
+
+def load_named(name: str) -> Checkpoint:
+    """The model `name` from its file.
+
+    Raises:
+        UserError: the file holds another model.
+    """
+    path = f"models/{name}.safetensors"
+    checkpoint = load_checkpoint(path)
+    if checkpoint.name != name:
+        raise UserError(f"{path} holds {checkpoint.name}, not {name}; run `dvc repro train_{name}`")
+    return checkpoint
+
+
+@torch.inference_mode()
+def measure(checkpoint: Checkpoint, split: Split, batch_size: int) -> tuple[dict[str, Any], Tensor]:
+    """The lecture's result dictionary with the exact figures beside it, and the logits float32 `[N, K]`.
+
+    Raises:
+        UserError: the model knows other classes than the data.
+    """
+    if checkpoint.class_names != split.class_names:
+        raise UserError(f"{checkpoint.name} was trained for other classes than the data has; run `dvc repro`")
+    logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
+    figures = figures_of(logits_NK, split.labels_N, batch_size)
+    return {"model_name": type(checkpoint.model).__name__, **asdict(figures)}, logits_NK
+
+
+def parse_names() -> list[str]:
+    """The models' names from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description="Evaluate trained models.")
+    parser.add_argument("models", nargs="+", metavar="model", help="a trained model, such as model_1")
+    names: list[str] = parser.parse_args().models
+    return names
+
+
+if __name__ == "__main__":
+    exit_cleanly("evaluate", main)

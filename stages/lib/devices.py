@@ -1,0 +1,40 @@
+"""Where the arithmetic runs, and the seed of every random draw."""
+
+import torch
+from torch import nn
+
+from stages.lib.errors import UserError
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device named `wanted`; `auto` is the first there is of cuda, mps, cpu.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    present = [
+        name
+        for name, there in {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+            "cpu": True,
+        }.items()
+        if there
+    ]
+    if wanted == "auto":
+        return torch.device(present[0])
+    if wanted not in present:
+        raise UserError(f"train.device is {wanted}, but this machine has only {', '.join(present)}; auto picks for you")
+    return torch.device(wanted)
+
+
+def set_seeds(seed: int) -> None:
+    """Seed torch's global generators, on the CPU and on every GPU."""
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
+def place(model: nn.Module, device: torch.device, memory_format: str) -> nn.Module:
+    """Move `model` to `device`, its 4-d weights laid out `contiguous` or `channels_last`; convolutions follow suit."""
+    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    return model.to(device).to(memory_format=layout)

@@ -1,0 +1,52 @@
+"""Holding images out of a training set, and finding images that two splits share."""
+
+import hashlib
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stages.lib.datasets import Split
+from stages.lib.errors import UserError
+
+
+def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """Take `count` images out of `split`, stratified by class and drawn from `seed`; both parts keep their order.
+
+    Returns:
+        The images kept and the images held out; with `count` 0 the second is empty.
+
+    Raises:
+        UserError: so many would leave a class empty on either side.
+    """
+    everything = torch.arange(len(split))
+    if not count:
+        return split, _part(split, everything[:0])
+    classes = len(split.labels_N.unique())
+    if not classes <= count <= len(split) - classes:
+        raise UserError(
+            f"prepare.validation is {count}; of {len(split):,} images it must take 0, or {classes} to "
+            f"{len(split) - classes:,}, so that every class is on both sides"
+        )
+    from sklearn.model_selection import train_test_split  # 1.3 s to import: only where it is used
+
+    kept, held_out = train_test_split(
+        everything.numpy(), test_size=count, random_state=seed, stratify=split.labels_N.numpy()
+    )
+    kept.sort()
+    held_out.sort()
+    return _part(split, torch.from_numpy(kept)), _part(split, torch.from_numpy(held_out))
+
+
+def shared_images(first: Split, second: Split) -> int:
+    """How many images of `second` are, byte for byte, in `first` too."""
+    known = set(_digests(first.images_N1HW))
+    return sum(digest in known for digest in _digests(second.images_N1HW))
+
+
+def _part(split: Split, index: Tensor) -> Split:
+    return replace(split, images_N1HW=split.images_N1HW[index], labels_N=split.labels_N[index])
+
+
+def _digests(images_N1HW: Tensor) -> list[bytes]:
+    return [hashlib.blake2b(image, digest_size=16).digest() for image in images_N1HW.numpy()]

@@ -1,0 +1,156 @@
+"""Prepare the data: check the raw files, read them with torchvision, split, describe and draw them.
+
+Writes `data/prepared/{train,validation,test}.safetensors`, `metrics/data.json` and the pictures in `plots/data`.
+Takes a few seconds.
+"""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.datasets import FashionMNIST
+
+from stages.lib import figures
+from stages.lib.datasets import Split, make_loader, save_split
+from stages.lib.devices import set_seeds
+from stages.lib.errors import UserError, exit_cleanly
+from stages.lib.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from stages.lib.files import write_json
+from stages.lib.idx import unpack_images, unpack_labels
+from stages.lib.params import load_params
+from stages.lib.splitting import hold_out, shared_images
+from stages.lib.versions import check_versions
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+BATCH_SIZE = 32  # the lecture's, for the counts and the picture; each model has its own in params.yaml
+
+
+def main() -> None:
+    """Read, split, describe, draw."""
+    params = load_params()
+    check_versions("torch", "torchvision")
+    with unpacked_files() as root:
+        train = read(root, params.fetch.source, train=True)
+        test = read(root, params.fetch.source, train=False)
+    kept, held_out = hold_out(train, params.prepare.validation, params.seed)
+    splits = {"train": kept, "validation": held_out, "test": test}
+    check_classes(splits)
+
+    for name, split in splits.items():
+        save_split(PREPARED / f"{name}.safetensors", split)
+    description = describe(splits)
+    write_json("metrics/data.json", description)
+    draw(kept, params.seed)
+
+    counts = ", ".join(f"{count:,} {name}" for name, count in description["counts"].items())
+    print(f"prepared {counts} images of {train.source}")
+    shared = description["shared_images"]["train_test"]
+    if shared:
+        print(f"prepare: warning: {shared} test images are in the training set too", file=sys.stderr)
+
+
+@contextmanager
+def unpacked_files() -> Iterator[Path]:
+    """The raw files, checked and decompressed where torchvision looks for them below the folder given.
+
+    Raises:
+        UserError: a file is missing or damaged, or there are not as many labels as images.
+    """
+    root = PREPARED / ".unpacked.tmp"  # always the same name: a rerun clears what a crash has left
+    shutil.rmtree(root, ignore_errors=True)
+    target = root / "FashionMNIST" / "raw"
+    try:
+        for images_name, labels_name in ((TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)):
+            images = unpack_images(RAW / images_name, target / Path(images_name).stem)
+            labels = unpack_labels(RAW / labels_name, target / Path(labels_name).stem)
+            if images != labels:
+                raise UserError(
+                    f"{RAW / images_name} holds {images:,} images but {RAW / labels_name} {labels:,} labels; "
+                    "delete both and run `dvc repro fetch`"
+                )
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def read(root: Path, source: str, train: bool) -> Split:
+    """The training or the test images, read by torchvision."""
+    dataset = FashionMNIST(root, train=train)
+    return Split(dataset.data.unsqueeze(1), dataset.targets, tuple(dataset.classes), source)
+
+
+def check_classes(splits: dict[str, Split]) -> None:
+    """Refuse a training or test set without a single image of some class.
+
+    Raises:
+        UserError: names the split and the classes.
+    """
+    for name, split in splits.items():
+        absent = [split.class_names[index] for index, count in enumerate(class_counts(split)) if not count]
+        if absent and (name != "validation" or len(split)):
+            raise UserError(f"the {name} images hold none of: {', '.join(absent)}; delete data/raw and fetch again")
+
+
+def describe(splits: dict[str, Split]) -> dict[str, Any]:
+    """What there is to know of the data; mean and standard deviation are of the training pixels in [0, 1]."""
+    train, validation, test = splits["train"], splits["validation"], splits["test"]
+    pixels = train.images_N1HW.flatten().bincount(minlength=256).double()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = (pixels @ values) / pixels.sum()
+    return {
+        "source": train.source,
+        "sha256": {file.name: hashlib.sha256((RAW / file.name).read_bytes()).hexdigest() for file in RAW_FILES},
+        "counts": {name: len(split) for name, split in splits.items()},
+        "shape": list(train.images_N1HW.shape[1:]),
+        "batch_size": BATCH_SIZE,
+        "batches": {name: len(make_loader(split, BATCH_SIZE)) for name, split in splits.items()},
+        "per_class": {
+            name: dict(zip(split.class_names, class_counts(split), strict=True)) for name, split in splits.items()
+        },
+        "mean": mean.item(),
+        "std": ((pixels @ (values - mean) ** 2) / pixels.sum()).sqrt().item(),
+        "shared_images": {
+            "train_test": shared_images(train, test),
+            "train_validation": shared_images(train, validation),
+        },
+    }
+
+
+def class_counts(split: Split) -> list[int]:
+    """Images of each class."""
+    counts: list[int] = split.labels_N.bincount(minlength=len(split.class_names)).tolist()
+    return counts
+
+
+def draw(train: Split, seed: int) -> None:
+    """The lecture's pictures: the first image, sixteen random ones, one of the first shuffled batch.
+
+    The order of the random draws is the lecture's, so that seed 42 shows its images.
+    """
+    names = train.class_names
+    images_NHW = train.images_N1HW.squeeze(1)
+    first = figures.first_image(images_NHW[0], names[train.labels_N[0]], train.source)
+    figures.save(first, "plots/data/first_image.png")
+
+    set_seeds(seed)
+    picks = [int(torch.randint(0, len(train), size=[1])) for _ in range(16)]
+    titles = [names[train.labels_N[pick]] for pick in picks]
+    grid = figures.image_grid(images_NHW[picks], titles, "Sixteen random training images", train.source, columns=4)
+    figures.save(grid, "plots/data/grid.png")
+
+    images_B1HW, labels_B = next(iter(make_loader(train, BATCH_SIZE, shuffle=True)))
+    set_seeds(seed)
+    pick = int(torch.randint(0, len(labels_B), size=[1]))
+    title = f"{names[labels_B[pick]]}, no. {pick + 1} of {len(labels_B)}"
+    batch = figures.image_grid(images_B1HW[pick] * 255, [title], "From the first batch", train.source, columns=1)
+    figures.save(batch, "plots/data/first_batch.png")
+
+
+if __name__ == "__main__":
+    exit_cleanly("prepare", main)

@@ -1,0 +1,98 @@
+"""Train one model by the lecture's procedure: `python -m stages.train model_1`.
+
+Reads its block of params.yaml and the prepared images; writes the model, its figures, its curve and its timing.
+On two CPU cores the linear models take some seconds, the convolutional one about half a minute.
+"""
+
+import argparse
+import sys
+import time
+
+import torch
+
+from stages.architectures import build_model
+from stages.lib.checkpoints import save_checkpoint
+from stages.lib.datasets import load_split
+from stages.lib.devices import pick_device, place, set_seeds
+from stages.lib.errors import exit_cleanly
+from stages.lib.files import write_csv, write_json
+from stages.lib.params import load_params
+from stages.lib.training import fit, is_chance
+from stages.lib.versions import check_versions
+
+
+def main() -> None:
+    """Seed, build, seed again, train, write."""
+    name = parse_name()
+    params = load_params()
+    model_params = params.model(name)
+    versions = check_versions("torch")
+    torch.set_num_threads(params.train.threads)
+    device = pick_device(params.train.device)
+
+    train = load_split("data/prepared/train.safetensors").to(device)
+    validation = load_split("data/prepared/validation.safetensors").to(device)
+    # Without a validation set training watches the test images, as the lecture does.
+    watched = "validation" if len(validation) else "test"
+    held_out = validation if len(validation) else load_split("data/prepared/test.safetensors").to(device)
+
+    set_seeds(params.seed)
+    model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))
+    place(model, device, model_params.memory_format)
+    parameters = sum(weights.numel() for weights in model.parameters())
+    print(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.source}")
+
+    set_seeds(params.seed)
+    start = time.perf_counter()
+    epochs = []
+    for epoch in fit(model, model_params, train, held_out):
+        print(epoch, flush=True)
+        epochs.append(epoch)
+    train_seconds = report_train_time(start, time.perf_counter(), device)
+    last = epochs[-1]
+    if is_chance(last.correct, held_out.labels_N):
+        print(f"train: warning: {name} ends no better than chance; try another lr or more epochs", file=sys.stderr)
+
+    save_checkpoint(f"models/{name}.safetensors", model, name, model_params, train.class_names)
+    curve = [(epoch.epoch, epoch.train_loss, epoch.train_acc, epoch.test_loss, epoch.test_acc) for epoch in epochs]
+    write_csv(f"plots/curves/{name}.csv", ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"], curve)
+    write_json(
+        f"metrics/train/{name}.json",
+        {
+            "train_loss": last.train_loss,
+            "train_acc": last.train_acc,
+            "test_loss": last.test_loss,
+            "test_acc": last.test_acc,
+            "watched": watched,
+            "parameters": parameters,
+        },
+    )
+    write_json(
+        f"metrics/timing/{name}.json",
+        {
+            "train_seconds": train_seconds,
+            "images_per_second": model_params.epochs * len(train) / train_seconds,
+            "device": device.type,
+            "threads": params.train.threads,
+            "torch": versions["torch"],
+        },
+    )
+
+
+def report_train_time(start: float, end: float, device: torch.device) -> float:
+    """Print and return the seconds between two readings of a clock."""
+    train_seconds = end - start
+    print(f"Train time on {device}: {train_seconds:.3f} seconds", flush=True)
+    return train_seconds
+
+
+def parse_name() -> str:
+    """The model's name from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m stages.train", description="Train one model.")
+    parser.add_argument("model", help="a block of params.yaml, such as model_1")
+    name: str = parser.parse_args().model
+    return name
+
+
+if __name__ == "__main__":
+    exit_cleanly("train", main)
