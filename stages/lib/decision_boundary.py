@@ -31,11 +31,25 @@ def decision_boundary(model: nn.Module, points_N2: Tensor, labels_N: Tensor, ste
     axes = figure.subplots()
     highest = max(int(classes_M.max()), int(labels_N.max()), 1)
     axes.pcolormesh(
-        x_GG, y_GG, classes_M.reshape(x_GG.shape).numpy(), cmap="RdYlBu", alpha=0.5, vmin=0, vmax=highest, shading="auto"
+        x_GG,
+        y_GG,
+        classes_M.reshape(x_GG.shape).numpy(),
+        cmap="RdYlBu",
+        alpha=0.5,
+        vmin=0,
+        vmax=highest,
+        shading="auto",
     )
     axes.scatter(
-        points_N2[:, 0].numpy(), points_N2[:, 1].numpy(), c=labels_N.numpy(), s=30, cmap="RdYlBu", vmin=0, vmax=highest,
-        edgecolors="black", linewidths=0.4,
+        points_N2[:, 0].numpy(),
+        points_N2[:, 1].numpy(),
+        c=labels_N.numpy(),
+        s=30,
+        cmap="RdYlBu",
+        vmin=0,
+        vmax=highest,
+        edgecolors="black",
+        linewidths=0.4,
     )
     axes.set(xlim=(x_low, x_high), ylim=(y_low, y_high), title="Decision boundary")
     return figure

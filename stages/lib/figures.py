@@ -34,7 +34,7 @@ mpl.rcParams.update(
     }
 )
 
-History = Mapping[str, Sequence[float]]  # columns of plots/curves/model_N.csv
+History = Any  # columns by name, as in plots/curves/model_N.csv: a dictionary of lists or a data frame
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -75,7 +75,7 @@ def image_grid(
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
     lines = max((text.count("\n") for text in titles), default=0) + 1
-    figure = _figure((1.9 * columns, (1.75 + 0.19 * lines) * rows + 0.5), titled(title, source))
+    figure = _figure((max(1.9 * columns, 3.2), (1.75 + 0.19 * lines) * rows + 0.5), titled(title, source))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for index, axes in enumerate(grid):
         axes.axis("off")

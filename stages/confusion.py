@@ -1,0 +1,99 @@
+"""Look at the best model: what it confuses, and what it gets wrong with the most confidence.
+
+Loads `models/best.safetensors`, checks that it scores as it did when it was evaluated, and writes the confusion matrix,
+the figures of each class, and pictures of right and wrong predictions. Takes some seconds.
+"""
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from stages.lib import figures
+from stages.lib.checkpoints import load_checkpoint
+from stages.lib.datasets import Split, load_split, make_loader
+from stages.lib.devices import pick_device, place
+from stages.lib.errors import UserError, exit_cleanly
+from stages.lib.files import read_json, write_csv
+from stages.lib.inference import predict_logits
+from stages.lib.metrics import Figures, figures_of
+from stages.lib.params import load_params
+
+BEST = "models/best.safetensors"
+
+
+def main() -> None:
+    """Load, predict again, check, tabulate, draw."""
+    params = load_params()
+    torch.set_num_threads(params.train.threads)
+    device = pick_device(params.train.device)
+    test = load_split("data/prepared/test.safetensors")
+    best = load_checkpoint(BEST)
+    place(best.model, device, best.memory_format)
+
+    logits_NK = predict_logits(best.model, make_loader(test.to(device), params.evaluate.batch_size)).cpu()
+    check_reloaded(figures_of(logits_NK, test.labels_N, params.evaluate.batch_size))
+    probabilities_NK = logits_NK.softmax(dim=1).numpy()
+    predictions_N = probabilities_NK.argmax(axis=1)
+    labels_N = test.labels_N.numpy()
+
+    tabulate(labels_N, predictions_N, test, best.name)
+    shown = random.Random(params.seed).sample(range(len(test)), k=min(params.confusion.samples, len(test)))
+    draw_predictions("plots/predictions.png", f"Predictions of {best.name}", shown, probabilities_NK, test)
+    confidence_N = probabilities_NK.max(axis=1)
+    wrong = np.flatnonzero(predictions_N != labels_N)
+    worst = wrong[np.argsort(-confidence_N[wrong], kind="stable")][: params.confusion.mistakes].tolist()
+    draw_predictions("plots/mistakes.png", f"The most confident mistakes of {best.name}", worst, probabilities_NK, test)
+    print(f"{best.name}: {len(wrong):,} mistakes in {len(test):,} images; the reloaded model scores as it did before")
+
+
+def check_reloaded(figures_now: Figures) -> None:
+    """The lecture's check of saving and loading: the loaded model must score as the saved one did.
+
+    Raises:
+        UserError: accuracy or loss differ by more than rounding on another machine can explain.
+    """
+    then = read_json("metrics/best.json")
+    same_accuracy = math.isclose(figures_now.accuracy, then["accuracy"], abs_tol=0.05)
+    if not same_accuracy or not math.isclose(figures_now.loss, then["loss"], rel_tol=1e-4):
+        raise UserError(
+            f"{BEST} scores {figures_now.accuracy:.2f}% and loss {figures_now.loss:.5f}, but {then['model']} was "
+            f"evaluated at {then['accuracy']:.2f}% and {then['loss']:.5f}; run `dvc repro --force evaluate compare`"
+        )
+
+
+def tabulate(labels_N: NDArray[Any], predictions_N: NDArray[Any], test: Split, name: str) -> None:
+    """Write the confusion matrix, as a picture and as the table that DVC plots, and the figures of each class."""
+    classes = range(len(test.class_names))
+    counts_KK = confusion_matrix(labels_N, predictions_N, labels=classes)
+    picture = figures.confusion(counts_KK, test.class_names, f"Confusion matrix of {name}", test.source)
+    figures.save(picture, "plots/confusion.png")
+    named = np.array(test.class_names)
+    write_csv("plots/confusion.csv", ["actual", "predicted"], zip(named[labels_N], named[predictions_N], strict=True))
+
+    precision_K, recall_K, f1_K, support_K = precision_recall_fscore_support(
+        labels_N, predictions_N, labels=classes, zero_division=0
+    )
+    columns = (test.class_names, precision_K.tolist(), recall_K.tolist(), f1_K.tolist(), support_K.tolist())
+    write_csv("plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], zip(*columns, strict=True))
+
+
+def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK: NDArray[Any], test: Split) -> None:
+    """A grid of test images, titles green where the model is right and red where it is wrong."""
+    titles, colours = [], []
+    for index in indices:
+        predicted, label = int(probabilities_NK[index].argmax()), int(test.labels_N[index])
+        percent = probabilities_NK[index, predicted] * 100
+        titles.append(f"Pred: {test.class_names[predicted]} ({percent:.0f} %)\nTruth: {test.class_names[label]}")
+        colours.append(figures.RIGHT if predicted == label else figures.WRONG)
+    columns = math.ceil(math.sqrt(len(indices)))
+    grid = figures.image_grid(test.images_N1HW[indices].squeeze(1), titles, title, test.source, columns, colours)
+    figures.save(grid, path)
+
+
+if __name__ == "__main__":
+    exit_cleanly("confusion", main)
