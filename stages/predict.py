@@ -143,6 +143,7 @@ def plot_prediction(prediction: Prediction) -> "Figure":
     seen.set_title("as the model sees it" + (", inverted" if prediction.garment.inverted else ""), fontsize=9)
     for axes in (given, seen):
         axes.set_axis_off()
+        axes.set_anchor("N")  # the top edges level, whatever the proportions
 
     names, probabilities = zip(*prediction.ranking[:10], strict=True)
     rows = range(len(names))
@@ -183,7 +184,7 @@ def save_figure(path: str | Path, figure: "Figure") -> None:
     FigureCanvasAgg(figure)
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters in a file's name that the font does not have
-        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -309,9 +310,7 @@ def _as_text(prediction: Prediction, top: int) -> str:
     width = max(len(name) for name, _ in prediction.ranking)
     # The terminal may be one that has no block characters.
     block = "\N{FULL BLOCK}" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
-    lines = [
-        _printable(str(prediction.path)) + (" (light background, inverted)" if prediction.garment.inverted else "")
-    ]
+    lines = [_printable(str(prediction.path)) + (" (inverted)" if prediction.garment.inverted else "")]
     for name, probability in prediction.ranking[:top]:
         bar = block * round(BAR * probability)
         lines.append(f"  {name:{width}}  {_percent(probability):>7}  {bar}".rstrip())

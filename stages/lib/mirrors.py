@@ -190,7 +190,7 @@ def download(url: str, path: str | Path, max_bytes: int, seconds: float, patienc
     )
     with (
         Path(path).open("wb") as file,
-        tqdm(desc=Path(urlsplit(url).path).name, unit="B", unit_scale=True, ncols=79, leave=False, disable=None) as bar,
+        tqdm(desc=shown(url).split("/")[-1], unit="B", unit_scale=True, ncols=79, leave=False, disable=None) as bar,
     ):
         try:
             with _alarm(seconds):
@@ -276,8 +276,9 @@ def _cached(mirror: str, file: RawFile, cache: Path, patience: Patience, downloa
     except MirrorError as trouble:
         about_the_file = trouble.reached and file.name not in str(trouble)
         raise MirrorError(f"{file.name}: {trouble}" if about_the_file else str(trouble), trouble.reached) from None
-    except PermissionError:
-        raise UserError(f"no permission to keep downloads in {cache}; set XDG_CACHE_HOME to another folder") from None
+    except OSError as error:
+        why = error.strerror or "no permission"
+        raise UserError(f"cannot keep downloads in {cache} ({why}); set XDG_CACHE_HOME to another folder") from None
 
 
 def _join(mirror: str, name: str) -> str:
@@ -351,7 +352,7 @@ def _alarm(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
         if remaining:  # somebody else's alarm, pytest-timeout's say
             signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - started), 0.001), interval)
 

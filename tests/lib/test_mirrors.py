@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 import signal
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -518,3 +520,25 @@ def test_another_thread_can_fetch_too(serve: Serve, fetch: Fetch, raw: Path) -> 
     thread.start()
     thread.join()
     assert all_whole(FILES, raw)
+
+
+def test_both_sums_are_checked(folder: Path) -> None:
+    file = FILES[0]
+    mirrors.check_whole(folder / file.name, file)
+    for wrong in (replace(file, sha256="0" * 64), replace(file, md5="0" * 32)):
+        with pytest.raises(mirrors.MirrorError, match="other content"):
+            mirrors.check_whole(folder / file.name, wrong)
+
+
+def test_a_pipe_in_a_folder_does_not_block(folder: Path, fetch: Fetch) -> None:
+    (folder / LARGE).unlink()
+    os.mkfifo(folder / LARGE)
+    with pytest.raises(UserError, match=r"images\.gz is missing"):
+        fetch(str(folder))
+
+
+def test_a_download_cache_that_cannot_be_written_is_said_so(serve: Serve, tmp_path: Path, raw: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot keep downloads in .*file/cache \(.*\); set XDG_CACHE_HOME"):
+        fetch_from_mirrors(FILES, [serve(good)], raw, tmp_path / "file" / "cache", HASTY)
+    assert not raw.exists()
