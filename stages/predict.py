@@ -2,8 +2,7 @@
 
 No stage: it reads images from outside and `models/best.safetensors`, and prints the likeliest classes with their
 probabilities; `--json` prints them for programs, `--plot` saves a picture. A file that is no image gets one line on
-stderr, the others are classified all the same, and the exit status is 1. It takes two seconds, torch's start, and then
-some 10 ms per photo.
+stderr, the others are classified all the same, and the exit status is 1. Most of its few seconds are torch's start.
 """
 
 import argparse
@@ -11,6 +10,7 @@ import io
 import json
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.errors import UserError, exit_cleanly
-from stages.lib.files import replacing
 from stages.lib.folders import image_files
 from stages.lib.images import Background, Garment, check_file, find_garment, preview, read_picture
 
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         predictions = _predict_files(options.model, files, options.background, complain)
         kept = _print_all(predictions, options.top, options.json, MOST_PLOTTED if options.plot else 0)
         if kept:
-            save_figure(options.plot, plot_prediction(kept[0]) if len(kept) == 1 else plot_predictions(kept))
+            _plot(kept, options.plot)
     elif options.json:
         print("[]")
 
@@ -120,7 +119,7 @@ def predict_and_plot_image(
         background: `light` or `dark` overrules what the corners of the picture show.
 
     Returns:
-        A figure, not shown: display it in a notebook, or write it with `save_figure`.
+        A figure, not shown: display it in a notebook, or write it with `stages.lib.figures.save`.
 
     Raises:
         UserError: the file is no image that can be read.
@@ -130,9 +129,7 @@ def predict_and_plot_image(
 
 def plot_prediction(prediction: Prediction) -> "Figure":
     """Draw the file as it is, as the model sees it, and bars for the probabilities of its likeliest ten classes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = _figure(10, 3.6)
     given, seen, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     # Text from outside is shown as it stands: a dollar sign in a file's name starts no formula.
     figure.suptitle(_title(prediction), fontsize=13, parse_math=False)
@@ -153,6 +150,7 @@ def plot_prediction(prediction: Prediction) -> "Figure":
     bars.invert_yaxis()
     bars.set_xlim(0, 1.25)  # room for the label of a full bar
     bars.set_xticks([])
+    bars.grid(visible=False)
     bars.spines[:].set_visible(False)
     bars.tick_params(length=0)
     return figure
@@ -160,11 +158,9 @@ def plot_prediction(prediction: Prediction) -> "Figure":
 
 def plot_predictions(predictions: Sequence[Prediction]) -> "Figure":
     """Draw a grid of images as the model sees them, each with its file's name and its likeliest class."""
-    from matplotlib.figure import Figure
-
     columns = math.ceil(math.sqrt(len(predictions)))
     rows = math.ceil(len(predictions) / columns)
-    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
+    figure = _figure(2 * columns, 2.3 * rows)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
@@ -173,18 +169,6 @@ def plot_predictions(predictions: Sequence[Prediction]) -> "Figure":
         title = f"{_shortened(prediction.path.name, 24)}\n{_title(prediction)}"
         axes.set_title(title, fontsize=8, parse_math=False)
     return figure
-
-
-def save_figure(path: str | Path, figure: "Figure") -> None:
-    """Write a figure as PNG: the same bytes for the same figure."""
-    import warnings
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters in a file's name that the font does not have
-        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -295,6 +279,23 @@ def _print_all(predictions: Iterable[Prediction], top: int, as_json: bool, keep:
         # ASCII: a file's name need not be valid Unicode, and JSON must be.
         print(json.dumps(document, indent=2, allow_nan=False))
     return kept
+
+
+def _plot(predictions: Sequence[Prediction], path: Path) -> None:
+    from stages.lib import figures  # first: it sets the looks of what is drawn after
+
+    figure = plot_prediction(predictions[0]) if len(predictions) == 1 else plot_predictions(predictions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters in a file's name that the font does not have
+        figures.save(figure, path)
+
+
+def _figure(width_inches: float, height_inches: float) -> "Figure":
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
+    return Figure(figsize=(width_inches, height_inches), layout=layout)
 
 
 def _as_json(prediction: Prediction, top: int) -> dict[str, object]:

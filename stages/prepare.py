@@ -144,12 +144,12 @@ def draw(train: Split, seed: int) -> None:
     grid = figures.image_grid(images_NHW[picks], titles, "Sixteen random training images", train.source, columns=4)
     figures.save(grid, "plots/data/grid.png")
 
-    images_B1HW, labels_B = next(iter(make_loader(train, BATCH_SIZE, shuffle=True)))
+    batch = next(iter(make_loader(train, BATCH_SIZE, shuffle=True)))
     set_seeds(seed)
-    pick = int(torch.randint(0, len(labels_B), size=[1]))
-    title = f"{names[labels_B[pick]]}, no. {pick + 1} of {len(labels_B)}"
-    batch = figures.image_grid(images_B1HW[pick] * 255, [title], "From the first batch", train.source, columns=1)
-    figures.save(batch, "plots/data/first_batch.png")
+    pick = int(torch.randint(0, batch.size, size=[1]))
+    title = f"{names[batch.labels_B[pick]]}, no. {pick + 1} of {batch.size}"
+    one = figures.image_grid(batch.images_B1HW[pick] * 255, [title], "From the first batch", train.source, columns=1)
+    figures.save(one, "plots/data/first_batch.png")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ On two CPU cores the linear models take some seconds, the convolutional one abou
 """
 
 import argparse
+import os
 import sys
 import time
 
@@ -14,6 +15,7 @@ from stages.architectures import build_model
 from stages.lib.checkpoints import save_checkpoint
 from stages.lib.datasets import load_split
 from stages.lib.devices import pick_device, place, set_seeds
+from stages.lib.distributed import join_world
 from stages.lib.errors import exit_cleanly
 from stages.lib.files import write_csv, write_json
 from stages.lib.params import load_params
@@ -26,6 +28,8 @@ def main() -> None:
     name = parse_name()
     params = load_params()
     model_params = params.model(name)
+    if params.train.processes > 1:
+        start_processes(params.train.processes)
     versions = check_versions("torch")
     torch.set_num_threads(params.train.threads)
     device = pick_device(params.train.device)
@@ -36,19 +40,25 @@ def main() -> None:
     watched = "validation" if len(validation) else "test"
     held_out = validation if len(validation) else load_split("data/prepared/test.safetensors").to(device)
 
-    set_seeds(params.seed)
-    model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))
-    place(model, device, model_params.memory_format)
-    parameters = sum(weights.numel() for weights in model.parameters())
-    print(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.source}")
+    with join_world(device) as world:
+        say = print if world.writes else silence
+        set_seeds(params.seed)
+        model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))
+        place(model, device, model_params.memory_format)
+        parameters = sum(weights.numel() for weights in model.parameters())
+        say(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.source}")
 
-    set_seeds(params.seed)
-    start = time.perf_counter()
-    epochs = []
-    for epoch in fit(model, model_params, train, held_out):
-        print(epoch, flush=True)
-        epochs.append(epoch)
-    train_seconds = report_train_time(start, time.perf_counter(), device)
+        set_seeds(params.seed)
+        epochs = []
+        start = time.perf_counter()
+        for epoch in fit(model, model_params, train, held_out, params.train.precision, world):
+            say(epoch, flush=True)
+            epochs.append(epoch)
+        end = time.perf_counter()
+    if not world.writes:
+        return
+
+    train_seconds = report_train_time(start, end, device)
     last = epochs[-1]
     if is_chance(last.correct, held_out.labels_N):
         print(f"train: warning: {name} ends no better than chance; try another lr or more epochs", file=sys.stderr)
@@ -77,6 +87,17 @@ def main() -> None:
             "torch": versions["torch"],
         },
     )
+
+
+def start_processes(count: int) -> None:
+    """Start this command again as `count` processes that train together, unless we are one of them already."""
+    if "WORLD_SIZE" not in os.environ:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        os.execv(sys.executable, [*torchrun, "-m", "stages.train", *sys.argv[1:]])
+
+
+def silence(*_: object, **__: object) -> None:
+    """Print nothing: what the processes do that are not the one to print."""
 
 
 def report_train_time(start: float, end: float, device: torch.device) -> float:

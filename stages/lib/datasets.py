@@ -6,16 +6,23 @@ Shapes: N images, B images of one batch, 1 channel, H = W = 28.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from stages.lib.distributed import ALONE, World
 from stages.lib.errors import UserError
 from stages.lib.tensors import load_tensors, save_tensors
 
-Batch = tuple[Tensor, Tensor]  # images_B1HW float32 in [0, 1], labels_B int64
+
+class Batch(NamedTuple):
+    """One batch, or this process's slice of it: float32 images `[B, 1, 28, 28]` in [0, 1] and int64 labels `[B]`."""
+
+    images_B1HW: Tensor
+    labels_B: Tensor
+    size: int  # of the whole batch
 
 
 @dataclass(frozen=True)
@@ -58,48 +65,54 @@ def load_split(path: str | Path) -> Split:
     return split
 
 
+Slice = tuple[Tensor, int]  # int64 indices [B] of what we read of a batch, and the size of the whole batch
+
+
 class ImageBatches(Dataset[Batch]):
-    """Reads batches, not images: indexed with int64 indices `[B]`, gives images and labels of that batch."""
+    """Reads batches, not images."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
 
-    def __getitem__(self, index_B: Tensor) -> Batch:
+    def __getitem__(self, part: Slice) -> Batch:
+        index_B, size = part
         images_B1HW = self.split.images_N1HW[index_B].to(torch.float32).div_(255)
-        return images_B1HW, self.split.labels_N[index_B]
+        return Batch(images_B1HW, self.split.labels_N[index_B], size)
 
 
-class BatchIndices(Sampler[Tensor]):
-    """Gives the indices of one batch after the other, int64 `[B]`, on `device`.
+class BatchIndices(Sampler[Slice]):
+    """Gives the indices of one batch after the other, on `device`: ours, where several processes share each batch.
 
     Shuffled, it draws from the global generator exactly as PyTorch's RandomSampler does, one seed for each pass, so
     that the same seed gives the same batches as `DataLoader(dataset, batch_size, shuffle=True)`.
     """
 
-    def __init__(self, images: int, batch_size: int, shuffle: bool, device: torch.device) -> None:
+    def __init__(self, images: int, batch_size: int, shuffle: bool, device: torch.device, world: World) -> None:
         self.images = images
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.device = device
+        self.world = world
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Slice]:
         if self.shuffle:
             seed = int(torch.empty((), dtype=torch.int64).random_().item())
             order_N = torch.randperm(self.images, generator=torch.Generator().manual_seed(seed))
         else:
             order_N = torch.arange(self.images)
-        yield from order_N.to(self.device).split(self.batch_size)
+        for index_B in order_N.to(self.device).split(self.batch_size):
+            yield self.world.share_of(index_B), len(index_B)
 
 
-def make_loader(split: Split, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
+def make_loader(split: Split, batch_size: int, shuffle: bool = False, world: World = ALONE) -> DataLoader[Batch]:
     """A loader over `split`, on the device that holds it. The last batch may be short.
 
     The loader itself draws one number from the global generator for each pass, as every DataLoader does.
     """
-    indices = BatchIndices(len(split), batch_size, shuffle, split.labels_N.device)
+    indices = BatchIndices(len(split), batch_size, shuffle, split.labels_N.device, world)
     # batch_size=None: the sampler's items are whole batches, nothing is left to collate.
     return DataLoader(ImageBatches(split), sampler=indices, batch_size=None, collate_fn=_as_it_is)
 

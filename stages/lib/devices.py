@@ -1,5 +1,7 @@
 """Where the arithmetic runs, and the seed of every random draw."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -21,11 +23,13 @@ def pick_device(wanted: str) -> torch.device:
         }.items()
         if there
     ]
-    if wanted == "auto":
-        return torch.device(present[0])
-    if wanted not in present:
+    if wanted != "auto" and wanted not in present:
         raise UserError(f"train.device is {wanted}, but this machine has only {', '.join(present)}; auto picks for you")
-    return torch.device(wanted)
+    device = torch.device(present[0] if wanted == "auto" else wanted)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun gives each process its own
+        torch.cuda.set_device(device)
+    return device
 
 
 def set_seeds(seed: int) -> None:

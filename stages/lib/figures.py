@@ -11,13 +11,16 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from stages.lib.calibration import Bin
 from stages.lib.files import replacing
 
 RIGHT, WRONG = "#007a3d", "#c1121f"  # green and red, both dark enough to read on white
 # Okabe and Ito's palette, told apart with any colour vision: https://jfly.uni-koeln.de/color/
 MODEL_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+MODEL_MARKERS = "osD^vP"
 
 mpl.rcParams.update(
     {
@@ -53,6 +56,12 @@ def colour_of(name: str) -> str:
     return MODEL_COLOURS[int(name.rpartition("_")[2]) % len(MODEL_COLOURS)]
 
 
+def marker_of(name: str) -> str:
+    """The marker of a model. Of models that share a colour, the seventh and the first say, each has another."""
+    number = int(name.rpartition("_")[2])
+    return MODEL_MARKERS[(number + number // len(MODEL_COLOURS)) % len(MODEL_MARKERS)]
+
+
 def first_image(image_HW: ArrayLike, class_name: str, source: str) -> Figure:
     """One image twice: in matplotlib's colour map and in grey."""
     figure = _figure((7, 4), titled(f"First training image: {class_name}", source))
@@ -74,14 +83,20 @@ def image_grid(
     images = list(images_NHW)  # type: ignore[arg-type]
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
-    lines = max((text.count("\n") for text in titles), default=0) + 1
-    figure = _figure((max(1.9 * columns, 3.2), (1.75 + 0.19 * lines) * rows + 0.5), titled(title, source))
+    lines = [line for text in titles for line in text.split("\n")]
+    below = max((text.count("\n") for text in titles), default=0) + 1
+    title = titled(title, source)
+    # inches: as wide as the longest line of any title, about 0.078 for each letter of 9 points and 0.105 of 12
+    width = max(columns * max(1.9, *(0.078 * len(line) for line in lines), 0), 0.105 * len(title))
+    figure = _figure((width, (1.75 + 0.19 * below) * rows + 0.5), title)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for index, axes in enumerate(grid):
         axes.axis("off")
         if index < len(images):
             _show(axes, images[index])
             axes.set_title(titles[index], fontsize=9, color=colours[index] if colours else "black")
+    if not images:
+        grid[0].text(0.5, 0.5, "none", ha="center")
     return figure
 
 
@@ -91,7 +106,7 @@ def loss_curves(histories: Mapping[str, History], title: str, source: str, watch
     panels = zip(figure.subplots(1, 2), (("loss", "Loss (nats)"), ("acc", "Accuracy (%)")), strict=True)
     for axes, (column, label) in panels:
         for name, history in histories.items():
-            style: dict[str, Any] = {"color": colour_of(name), "marker": "o", "markersize": 4}
+            style: dict[str, Any] = {"color": colour_of(name), "marker": marker_of(name), "markersize": 4}
             axes.plot(history["epoch"], history[f"train_{column}"], linestyle="--", alpha=0.7, **style)
             axes.plot(history["epoch"], history[f"test_{column}"], label=name, **style)
         axes.set(xlabel="Epoch", title=label)
@@ -99,39 +114,105 @@ def loss_curves(histories: Mapping[str, History], title: str, source: str, watch
     first = figure.axes[0]
     first.plot([], [], color="grey", linestyle="--", label="on training images")
     first.plot([], [], color="grey", label=f"on {watched} images")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=len(histories) + 2)
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(histories) + 2, 6))
     return figure
 
 
-def accuracy_bars(
+def accuracy_intervals(
     names: Sequence[str], accuracies: Sequence[float], intervals: Sequence[tuple[float, float]], source: str
 ) -> Figure:
-    """Accuracy of each model with its 95 % confidence interval."""
-    figure = _figure((7, 1.4 + 0.6 * len(names)), titled("Test accuracy with 95 % confidence interval", source))
+    """Accuracy of each model with its 95 % confidence interval, on a scale that shows how far the intervals reach."""
+    figure = _figure((8, 1.5 + 0.6 * len(names)), titled("Test accuracy with 95 % confidence interval", source))
     axes = figure.subplots()
-    below = [accuracy - low for accuracy, (low, _) in zip(accuracies, intervals, strict=True)]
-    above = [high - accuracy for accuracy, (_, high) in zip(accuracies, intervals, strict=True)]
-    bars = axes.barh(
-        names, accuracies, xerr=[below, above], capsize=4, color=[colour_of(name) for name in names], height=0.6
-    )
-    axes.bar_label(bars, [f"{accuracy:.2f} %" for accuracy in accuracies], label_type="center", color="white")
-    axes.set(xlabel="Accuracy (%)", xlim=(0, 100))
-    axes.invert_yaxis()
+    for row, (name, accuracy, (low, high)) in enumerate(zip(names, accuracies, intervals, strict=True)):
+        axes.plot([low, high], [row, row], color=colour_of(name), linewidth=3, solid_capstyle="butt")
+        axes.plot(accuracy, row, color=colour_of(name), marker=marker_of(name), markersize=9)
+        text = f"{accuracy:.2f} %  ({low:.2f} to {high:.2f})"
+        axes.annotate(text, (accuracy, row), xytext=(0, 9), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="Accuracy (%)", ylim=(len(names) - 0.4, -0.7))
+    axes.margins(x=0.2)  # room for the text of the first and the last
     axes.grid(visible=False, axis="y")
     return figure
 
 
-def cost_against_accuracy(
-    names: Sequence[str], costs: Sequence[float], accuracies: Sequence[float], cost_label: str, source: str
+def accuracy_against_costs(
+    names: Sequence[str],
+    accuracies: Sequence[float],
+    costs: Mapping[str, Sequence[float]],
+    title: str,
+    source: str,
 ) -> Figure:
-    """Accuracy of each model over what it costs, on a logarithmic axis."""
-    figure = _figure((7, 4), titled(f"{cost_label.split(' (')[0]} against test accuracy", source))
-    axes = figure.subplots()
-    for name, cost, accuracy in zip(names, costs, accuracies, strict=True):
-        axes.scatter(cost, accuracy, s=90, color=colour_of(name), zorder=3)
-        axes.annotate(name, (cost, accuracy), xytext=(9, 5), textcoords="offset points")
-    axes.set(xscale="log", xlabel=cost_label, ylabel="Accuracy (%)")
-    axes.margins(x=0.25, y=0.2)
+    """One panel for each kind of cost, with the accuracy of each model over what it costs.
+
+    Args:
+        names: the models.
+        accuracies: of each model, in percent.
+        costs: the label of each panel and, for each model, the cost; none below 0.
+        title: of the whole.
+        source: of the data.
+    """
+    figure = _figure((max(3.6 * len(costs), 6), 4.2), titled(title, source))
+    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    for axes, (label, values) in zip(panels, costs.items(), strict=True):
+        for name, cost, accuracy in zip(names, values, accuracies, strict=True):
+            style: dict[str, Any] = {"color": colour_of(name), "marker": marker_of(name)}
+            axes.plot(cost, accuracy, markersize=10, linestyle="", label=name, zorder=3, **style)
+        if min(values) > 0 and max(values) >= 5 * min(values):
+            axes.set_xscale("log")
+            axes.set_xlim(min(values) / 2, max(values) * 2)
+            axes.xaxis.set_minor_formatter("")
+        else:  # from 0, so that what hardly differs does not look as if it did
+            axes.set_xlim(0, max(*values, 1) * 1.25)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlabel(label)
+    panels[0].set_ylabel("Accuracy (%)")
+    panels[0].margins(y=0.2)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 8))
+    return figure
+
+
+def reliability(bins: Mapping[str, Sequence[Bin]], errors: Mapping[str, float], source: str) -> Figure:
+    """Accuracy over confidence for each model, and below it how many images have that confidence.
+
+    Args:
+        bins: of each model, in order of confidence.
+        errors: expected calibration error of each model, in percent.
+        source: of the data.
+    """
+    figure = _figure((7, 7), titled("Is a model right as often as it is confident?", source))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 100], [0, 100], color="grey", linestyle=":", label="as confident as right")
+    for name, its_bins in bins.items():
+        confidences = [each.confidence_pct for each in its_bins]
+        style: dict[str, Any] = {"color": colour_of(name), "marker": marker_of(name), "markersize": 5}
+        label = f"{name}: {errors[name]:.1f} % apart on average"
+        above.plot(confidences, [each.accuracy_pct for each in its_bins], label=label, **style)
+        below.plot(confidences, [each.images for each in its_bins], **style)
+    above.set(ylabel="Accuracy (%)", ylim=(0, 102))
+    above.legend(loc="upper left")
+    below.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 102), yscale="log")
+    return figure
+
+
+def filters(weights: Mapping[str, tuple[str, ArrayLike]], source: str, most: int = 10) -> Figure:
+    """The weights of each model's first layer as pictures: what its units look for.
+
+    Args:
+        weights: for each model what to call its layer, and its units' weights as pictures `[U, H, W]`.
+        source: of the data.
+        most: units shown of each model.
+    """
+    figure = _figure(
+        (1.3 + most, 1.2 + 1.15 * max(len(weights), 1)),
+        titled("Weights of the first layer: red above 0, blue below", source),
+    )
+    if not weights:
+        figure.text(0.5, 0.4, "No first layer here has weights that make a picture.", ha="center")
+    for row, (parts, (name, (label, weights_UHW))) in enumerate(
+        zip(figure.subfigures(max(len(weights), 1), 1, squeeze=False)[:, 0], weights.items(), strict=True)
+    ):
+        ...
     return figure
 
 

@@ -11,4 +11,4 @@ from stages.lib.datasets import Batch
 def predict_logits(model: nn.Module, loader: DataLoader[Batch]) -> Tensor:
     """Float32 logits `[N, K]` for every image of `loader`, in its order, on the model's device."""
     model.eval()
-    return torch.cat([model(images_B1HW) for images_B1HW, _ in loader])
+    return torch.cat([model(batch.images_B1HW) for batch in loader])

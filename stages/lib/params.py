@@ -93,6 +93,8 @@ class TrainParams:
 
     device: Annotated[str, _one_of("auto", "cpu", "cuda", "mps")]
     threads: Annotated[int, _whole(1, 256)]
+    precision: Annotated[str, _one_of("float32", "bfloat16")] = "float32"
+    processes: Annotated[int, _whole(1, 256)] = 1
 
 
 @dataclass(frozen=True)

@@ -412,7 +412,10 @@ def sandal(s: Sheet) -> None:
     for x, chance in ((-6.4, 1.0), (-2.2, 0.8), (1.6, 0.6)):
         gap = stroke(s.x_NHW, flat_NHW, [(x - 1.2, -6.0), (x + 1.2, 5.6)], s.between(1.2, 2.2))
         s.paint(gap, 0, s.sometimes(chance))
-    s.paint(ellipse(s.x_NHW - 6.4, flat_NHW - 2.2, s.between(2.6, 3.6), s.between(2, 3.2)), 0)
+    ankle_hole = polygon(
+        s.x_NHW, flat_NHW, [(3.4, ankle + 2.2), (9.2, ankle + 1.8), (9.0, 4.2), (6.2, 5.4), (4.2, 4.6)]
+    )
+    s.paint(ankle_hole, 0)
     under = np.maximum(np.maximum(5.8 - flat_NHW, s.y_NHW - 8.6), np.abs(s.x_NHW) - 11.4)  # from sole to ground
     s.paint(under, s.cloth_NHW * 0.6, s.sometimes(0.4))
     s.paint(np.maximum(under, 9.8 - s.x_NHW), s.cloth_NHW * 0.6)

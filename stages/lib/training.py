@@ -2,26 +2,35 @@
 
 Random numbers come from torch's global generator in the lecture's order: the caller seeds it before building the
 model and again before `fit`; each pass over a loader then draws from it.
+
+The loop is the same everywhere; what differs is the step. On a GPU it is captured once as a CUDA graph and replayed: a
+step of these small models is some fifty tiny kernels, and launching them one by one takes longer than running them.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from stages.lib.datasets import Batch, Split, make_loader
+from stages.lib.distributed import ALONE, World
 from stages.lib.errors import UserError
 from stages.lib.inference import predict_logits
 from stages.lib.metrics import figures_of, mean_over_batches
 from stages.lib.params import ModelParams
+
+Step = Callable[[Batch], tuple[Tensor, Tensor]]  # descends once; gives loss and number of hits before that
+WARM_UP_STEPS = 3  # before a capture, so that libraries have set themselves up
 
 
 @dataclass(frozen=True)
@@ -42,18 +51,35 @@ class Epoch:
         )
 
 
-def fit(model: nn.Module, params: ModelParams, train: Split, test: Split) -> Iterator[Epoch]:
+def fit(
+    model: nn.Module,
+    params: ModelParams,
+    train: Split,
+    test: Split,
+    precision: str = "float32",
+    world: World = ALONE,
+) -> Iterator[Epoch]:
     """Train `model` in place, on the device that holds it and the splits; give the figures after each epoch.
+
+    Args:
+        model: maps float32 images `[N, 1, 28, 28]` to logits `[N, K]`.
+        params: epochs, batch_size and lr are used.
+        train: images to train on.
+        test: images to look at after each epoch.
+        precision: float32, or bfloat16 for the arithmetic of the training step; weights stay float32.
+        world: the processes that train together; all of them must call this with the same arguments and seed.
 
     Raises:
         UserError: a loss is not finite.
     """
-    train_loader = make_loader(train, params.batch_size, shuffle=True)
+    train_loader = make_loader(train, params.batch_size, shuffle=True, world=world)
     test_loader = make_loader(test, params.batch_size)
-    optimizer = torch.optim.SGD(model.parameters(), lr=params.lr)
+    step = make_step(model, params.lr, precision, world)
     for epoch in range(1, params.epochs + 1):
-        with tqdm(total=len(train), desc=f"epoch {epoch}", unit=" images", leave=False, disable=None) as progress:
-            losses_B, accuracies_B = train_epoch(model, train_loader, optimizer, progress)
+        with tqdm(
+            total=len(train), desc=f"epoch {epoch}", unit=" images", leave=False, disable=_hide(world)
+        ) as progress:
+            losses_B, accuracies_B = train_epoch(model, train_loader, step, world, progress)
         check_finite(losses_B, epoch, params.lr)
         tested = figures_of(predict_logits(model, test_loader), test.labels_N, params.batch_size)
         yield Epoch(
@@ -67,9 +93,9 @@ def fit(model: nn.Module, params: ModelParams, train: Split, test: Split) -> Ite
 
 
 def train_epoch(
-    model: nn.Module, loader: DataLoader[Batch], optimizer: torch.optim.Optimizer, progress: "tqdm[NoReturn]"
+    model: nn.Module, loader: DataLoader[Batch], step: Step, world: World, progress: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """One pass over the training images, one step of the optimiser for each batch.
+    """One pass over the training images, one step for each batch.
 
     Returns:
         The loss (float32) and the accuracy (float64, percent) of each batch, before its step.
@@ -77,19 +103,97 @@ def train_epoch(
     model.train()
     # Results stay on the device until the epoch is over: nothing in the loop waits for them.
     losses, hits, sizes = [], [], []
-    for images_B1HW, labels_B in loader:
-        logits_BK = model(images_B1HW)
-        loss = cross_entropy(logits_BK, labels_B)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    for batch in loader:
+        loss, batch_hits = step(batch)
+        losses.append(loss)
+        hits.append(batch_hits)
+        sizes.append(batch.size)
+        progress.update(batch.size)
+    losses_B = world.sum(torch.stack(losses)) / world.size
+    accuracies_B = world.sum(torch.stack(hits)).cpu().numpy() / np.array(sizes) * 100
+    return losses_B.cpu().numpy(), accuracies_B
 
-        losses.append(loss.detach())
-        hits.append((logits_BK.detach().argmax(dim=1) == labels_B).sum())
-        sizes.append(len(labels_B))
-        progress.update(len(labels_B))
-    accuracies_B = torch.stack(hits).cpu().numpy() / np.array(sizes) * 100
-    return torch.stack(losses).cpu().numpy(), accuracies_B
+
+def make_step(model: nn.Module, lr: float, precision: str = "float32", world: World = ALONE) -> Step:
+    """The training step of `model`: forward, backward, descend. Captured as a CUDA graph where there is one GPU."""
+    parameters = list(model.parameters())
+    device = parameters[0].device
+    replica = DistributedDataParallel(model) if world.size > 1 else model
+
+    def step(batch: Batch) -> tuple[Tensor, Tensor]:
+        with _autocast(device, precision):
+            logits_BK = replica(batch.images_B1HW)
+            loss = batch_loss(logits_BK, batch, world)
+        loss.backward()
+        descend(parameters, lr)
+        return loss.detach(), (logits_BK.detach().argmax(dim=1) == batch.labels_B).sum()
+
+    # Gradients of several processes meet outside any graph.
+    return capture_at_first_call(step, model) if device.type == "cuda" and world.size == 1 else step
+
+
+def batch_loss(logits_BK: Tensor, batch: Batch, world: World) -> Tensor:
+    """Mean cross-entropy over the whole batch, of which we may hold a slice.
+
+    DistributedDataParallel takes the mean of the processes' gradients. Slices may differ in size, so each process
+    gives its part of the batch's mean, times the number of processes.
+    """
+    if world.size == 1:
+        return cross_entropy(logits_BK, batch.labels_B)
+    return cross_entropy(logits_BK, batch.labels_B, reduction="sum") / batch.size * world.size
+
+
+@torch.no_grad()
+def descend(parameters: list[nn.Parameter], lr: float) -> None:
+    """One step down the gradient, which is then forgotten.
+
+    The same bits as `torch.optim.SGD`, whose bookkeeping would take as long as the rest of a step of these models.
+    """
+    for weights in parameters:
+        if weights.grad is not None:
+            weights.add_(weights.grad, alpha=-lr)
+            weights.grad = None
+
+
+def capture_at_first_call(step: Step, model: nn.Module) -> Step:
+    """`step` as a CUDA graph, captured with the first batch, replayed for all of its size; others run uncaptured."""
+    replay: Step | None = None
+    size = 0
+
+    def captured(batch: Batch) -> tuple[Tensor, Tensor]:
+        nonlocal replay, size
+        if replay is None:
+            replay, size = _capture(step, model, batch), batch.size
+        return replay(batch) if batch.size == size else step(batch)
+
+    return captured
+
+
+def _capture(step: Step, model: nn.Module, batch: Batch) -> Step:
+    """Record `step` on copies of `batch`; the weights are as before afterwards.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
+    """
+    fixed = Batch(batch.images_B1HW.clone(), batch.labels_B.clone(), batch.size)
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP_STEPS):
+            step(fixed)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss, hits = step(fixed)
+    model.load_state_dict(before)  # copies into the tensors that the graph knows
+
+    def replay(batch: Batch) -> tuple[Tensor, Tensor]:
+        fixed.images_B1HW.copy_(batch.images_B1HW)
+        fixed.labels_B.copy_(batch.labels_B)
+        graph.replay()
+        return loss.clone(), hits.clone()
+
+    return replay
 
 
 def check_finite(losses_B: NDArray[np.float32], epoch: int, lr: float) -> None:
@@ -114,3 +218,11 @@ def is_chance(correct: int, labels_N: Tensor) -> bool:
     images = len(labels_N)
     share = labels_N.bincount().max().item() / images
     return correct / images <= share + 3 * math.sqrt(share * (1 - share) / images)
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _hide(world: World) -> bool | None:
+    return None if world.writes else True  # None: shown on a terminal only

@@ -1,0 +1,95 @@
+"""What a model is made of: its layers in the order they run, with shapes, parameters and multiply-adds."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+IMAGE_SHAPE = (1, 28, 28)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer at work on one image. Shapes are without the batch."""
+
+    name: str  # as in the state_dict, such as block_1.0
+    kind: str  # its class, such as Conv2d
+    window: str  # of a convolution or pooling: kernel, stride, padding
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+@torch.inference_mode()
+def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -> list[Layer]:
+    """Send one black image through `model`, on its device, and note down each layer that it passes.
+
+    Weights that several layers share count once, where they are met first. Functions called without a module, such as
+    `torch.relu`, do not show.
+    """
+    layers: list[Layer] = []
+    counted: set[Tensor] = set()
+
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        fresh = set(module.parameters(recurse=False)) - counted
+        counted.update(fresh)
+        layers.append(
+            Layer(
+                name=name,
+                kind=type(module).__name__,
+                window=_window(module),
+                input_shape=_shape(inputs[0] if inputs else None),
+                output_shape=_shape(output),
+                parameters=sum(weights.numel() for weights in fresh),
+                multiply_adds=multiply_adds(module, output),
+            )
+        )
+
+    hooks = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in model.named_modules()
+        if not list(module.children()) or list(module.parameters(recurse=False))
+    ]
+    training = model.training
+    try:
+        model.eval()  # a single image has no batch statistics
+        model(torch.zeros(1, *image_shape, device=next(model.parameters()).device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return layers
+
+
+def multiply_adds(module: nn.Module, output: Any) -> int:
+    """Multiplications, each with its addition, that convolutions and linear layers take for `output`; of others 0.
+
+    What a bias adds is not counted.
+    """
+    if isinstance(module, nn.Conv2d):
+        height, width = module.kernel_size
+        each = module.in_channels // module.groups * height * width
+    elif isinstance(module, nn.Linear):
+        each = module.in_features
+    else:
+        return 0
+    return int(output.numel()) * each
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(tensor.shape[1:]) if isinstance(tensor, Tensor) else ()
+
+
+def _window(module: nn.Module) -> str:
+    if not hasattr(module, "kernel_size"):
+        return ""
+    kernel, stride, padding = (_each_way(getattr(module, key, 0)) for key in ("kernel_size", "stride", "padding"))
+    return f"kernel {kernel}, stride {stride}, padding {padding}"
+
+
+def _each_way(size: Any) -> str:
+    """A size that may differ for height and width: 3 as well as (3, 3) is 3x3."""
+    return size if isinstance(size, str) else "x".join(map(str, size if isinstance(size, tuple) else (size, size)))

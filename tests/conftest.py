@@ -1,0 +1,105 @@
+"""What several tests share: small data, a folder to run stages in, and a way to run them without a new process."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from ruamel.yaml import YAML
+
+from stages.lib.errors import exit_cleanly
+from stages.lib.fashion_mnist import CLASS_NAMES
+
+if TYPE_CHECKING:
+    from stages.lib.datasets import Split
+
+PROJECT = Path(__file__).parents[1]
+
+# The same examples in every run, and no time limits: the machine may be busy.
+settings.register_profile(
+    "steady", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session")
+def make_split() -> "Callable[..., Split]":
+    """`make_split(images, seed=0, source="synthetic")`: noise with a bright band whose height tells the class."""
+
+    def make(images: int, seed: int = 0, source: str = "synthetic") -> "Split":
+        import torch
+
+        from stages.lib.datasets import Split
+
+        draw = torch.Generator().manual_seed(seed)
+        labels_N = torch.arange(images) % len(CLASS_NAMES)
+        images_N1HW = torch.randint(0, 120, (images, 1, 28, 28), dtype=torch.uint8, generator=draw)
+        for row in (4, 5):
+            images_N1HW[torch.arange(images), 0, labels_N * 2 + row] += 120
+        return Split(images_N1HW, labels_N, CLASS_NAMES, source)
+
+    return make
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run stages in, the current one, with the project's params.yaml set for one CPU thread."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    _set_keys(tmp_path / "params.yaml", {"train.device": "cpu", "train.threads": 1})
+    return tmp_path
+
+
+@pytest.fixture
+def set_params(workspace: Path) -> Callable[[dict[str, Any]], None]:
+    """`set_params({"model_1.lr": 0.5})` changes the params.yaml of the workspace."""
+    return lambda changes: _set_keys(workspace / "params.yaml", changes)
+
+
+@pytest.fixture
+def prepared(workspace: Path, make_split: "Callable[..., Split]") -> Path:
+    """The workspace with 330 training images, no validation images and 77 test images: the last batches are short."""
+    from stages.lib.datasets import save_split
+
+    for name, split in (("train", make_split(330)), ("validation", make_split(0)), ("test", make_split(77, seed=1))):
+        save_split(workspace / f"data/prepared/{name}.safetensors", split)
+    return workspace
+
+
+@pytest.fixture
+def run_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., CompletedProcess[str]]:
+    """`run_stage("train", "model_1")` does what `python -m stages.train model_1` does, in this process."""
+
+    def run(stage: str, *arguments: str) -> CompletedProcess[str]:
+        main = import_module(f"stages.{stage}").main
+        monkeypatch.setattr(sys, "argv", [stage, *arguments])
+        capsys.readouterr()
+        status: int | str | None = 0
+        try:
+            exit_cleanly(stage, main)
+        except SystemExit as ended:
+            status = ended.code
+        out, err = capsys.readouterr()
+        if isinstance(status, str):  # Python prints it and exits with 1
+            status, err = 1, f"{err}{status}\n"
+        return CompletedProcess([stage, *arguments], status or 0, out, err)
+
+    return run
+
+
+def _set_keys(path: Path, changes: dict[str, Any]) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    tree = yaml.load(path)
+    for name, value in changes.items():
+        *blocks, key = name.split(".")
+        node = tree
+        for block in blocks:
+            node = node[block]
+        node[key] = value
+    yaml.dump(tree, path)
