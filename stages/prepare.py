@@ -21,7 +21,7 @@ from stages.lib.devices import set_seeds
 from stages.lib.errors import UserError, exit_cleanly
 from stages.lib.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.files import write_json
-from stages.lib.idx import unpack_images, unpack_labels
+from stages.lib.idx import map_idx, unpack_images, unpack_labels
 from stages.lib.params import load_params
 from stages.lib.splitting import hold_out, shared_images
 from stages.lib.versions import check_versions
@@ -38,15 +38,15 @@ def main() -> None:
     with unpacked_files() as root:
         train = read(root, params.fetch.source, train=True)
         test = read(root, params.fetch.source, train=False)
-    kept, held_out = hold_out(train, params.prepare.validation, params.seed)
-    splits = {"train": kept, "validation": held_out, "test": test}
-    check_classes(splits)
+        kept, held_out = hold_out(train, params.prepare.validation, params.seed)
+        splits = {"train": kept, "validation": held_out, "test": test}
+        check_classes(splits)
 
-    for name, split in splits.items():
-        save_split(PREPARED / f"{name}.safetensors", split)
-    description = describe(splits)
+        for name, split in splits.items():
+            save_split(PREPARED / f"{name}.safetensors", split)
+        description = describe(splits)
+        draw(kept, params.seed)
     write_json("metrics/data.json", description)
-    draw(kept, params.seed)
 
     counts = ", ".join(f"{count:,} {name}" for name, count in description["counts"].items())
     print(f"prepared {counts} images of {train.source}")
@@ -64,7 +64,7 @@ def unpacked_files() -> Iterator[Path]:
     """
     root = PREPARED / ".unpacked.tmp"  # always the same name: a rerun clears what a crash has left
     shutil.rmtree(root, ignore_errors=True)
-    target = root / "FashionMNIST" / "raw"
+    target = root / MappedFashionMNIST.__name__ / "raw"
     try:
         for images_name, labels_name in ((TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)):
             images = unpack_images(RAW / images_name, target / Path(images_name).stem)
@@ -79,9 +79,19 @@ def unpacked_files() -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+class MappedFashionMNIST(FashionMNIST):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's FashionMNIST with its images mapped into memory: pages are read when they are touched."""
+
+    def _load_data(self) -> tuple[torch.Tensor, torch.Tensor]:
+        split = "train" if self.train else "t10k"
+        images_NHW = map_idx(Path(self.raw_folder) / f"{split}-images-idx3-ubyte")
+        labels_N = map_idx(Path(self.raw_folder) / f"{split}-labels-idx1-ubyte")
+        return torch.from_numpy(images_NHW), torch.from_numpy(labels_N).long()
+
+
 def read(root: Path, source: str, train: bool) -> Split:
-    """The training or the test images, read by torchvision."""
-    dataset = FashionMNIST(root, train=train)
+    """The training or the test images, by torchvision."""
+    dataset = MappedFashionMNIST(root, train=train)
     return Split(dataset.data.unsqueeze(1), dataset.targets, tuple(dataset.classes), source)
 
 
@@ -100,7 +110,7 @@ def check_classes(splits: dict[str, Split]) -> None:
 def describe(splits: dict[str, Split]) -> dict[str, Any]:
     """What there is to know of the data; mean and standard deviation are of the training pixels in [0, 1]."""
     train, validation, test = splits["train"], splits["validation"], splits["test"]
-    pixels = train.images_N1HW.flatten().bincount(minlength=256).double()
+    pixels = pixel_counts(train)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (pixels @ values) / pixels.sum()
     return {
@@ -120,6 +130,11 @@ def describe(splits: dict[str, Split]) -> dict[str, Any]:
             "train_validation": shared_images(train, validation),
         },
     }
+
+
+def pixel_counts(split: Split) -> torch.Tensor:
+    """How often each grey occurs, float64 `[256]`. Counted in parts: `bincount` widens what it counts."""
+    return torch.stack([part.flatten().bincount(minlength=256) for part in split.images_N1HW.split(1000)]).sum(0).double()
 
 
 def class_counts(split: Split) -> list[int]:

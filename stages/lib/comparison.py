@@ -4,12 +4,26 @@ from typing import Any
 
 import pandas as pd
 
+from stages.lib.errors import UserError
 from stages.lib.files import read_json
 
 
 def train_seconds(name: str) -> float:
     """How long a model trained. Read as it is: a time that were a dependency would never be up to date."""
     return float(read_json(f"metrics/timing/{name}.json")["train_seconds"])
+
+
+def images_per_second(name: str) -> float:
+    """How fast a model answered when it was evaluated. Read as it is, like the training time.
+
+    Raises:
+        UserError: the model was not evaluated with the others.
+    """
+    path = "metrics/timing/inference.json"
+    speeds = read_json(path)["images_per_second"]
+    if name not in speeds:
+        raise UserError(f"{path} does not know {name}; run `dvc repro --force evaluate`")
+    return float(speeds[name])
 
 
 def comparison_text() -> str:
@@ -26,16 +40,22 @@ def comparison_text() -> str:
             "accuracy %": f"{row['accuracy']:.2f}",
             "95 % interval": f"{row['accuracy_low']:.2f} to {row['accuracy_high']:.2f}",
             "loss": f"{row['loss']:.4f}",
-            "train s": f"{train_seconds(name):.1f}",
             "parameters": f"{row['parameters']:,}",
+            "multiply-adds": f"{row['multiply_adds']:,}",
+            "train s": f"{train_seconds(name):.1f}",
+            "images/s": f"{images_per_second(name):,.0f}",
         }
         for name, row in models.items()
     )
     table.index = pd.Index(models)
-    verdicts = [
+    best = f"best by {comparison['by']} on the {comparison['chosen_on']} images: {comparison['best']}"
+    pairs = [pair_text(pair) for pair in comparison["pairs"]]
+    return "\n".join([f"Test images of {comparison['source']}:", table.to_string(), "", *pairs, best])
+
+
+def pair_text(pair: dict[str, Any]) -> str:
+    """What the paired test says of two models, with its figures."""
+    return (
         f"{pair['verdict']}: only {pair['first']} is right on {pair['only_first_right']:,} images, only "
         f"{pair['second']} on {pair['only_second_right']:,} (p = {pair['p_value']:.2g})"
-        for pair in comparison["pairs"]
-    ]
-    best = f"best by {comparison['by']}: {comparison['best']}"
-    return "\n".join([f"Test images of {comparison['source']}:", table.to_string(), "", *verdicts, best])
+    )

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from stages.lib.calibration import Bin
 from stages.lib.files import replacing
 
 RIGHT, WRONG = "#007a3d", "#c1121f"  # green and red, both dark enough to read on white
@@ -37,7 +37,7 @@ mpl.rcParams.update(
     }
 )
 
-History = Any  # columns by name, as in plots/curves/model_N.csv: a dictionary of lists or a data frame
+Table = Any  # columns by name, as in plots/curves/model_N.csv: a dictionary of lists or a data frame
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -100,7 +100,7 @@ def image_grid(
     return figure
 
 
-def loss_curves(histories: Mapping[str, History], title: str, source: str, watched: str = "test") -> Figure:
+def loss_curves(histories: Mapping[str, Table], title: str, source: str, watched: str = "test") -> Figure:
     """Loss and accuracy by epoch, one colour for each model; dashed on the training images, solid on `watched`."""
     figure = _figure((11, 4.5), titled(title, source))
     panels = zip(figure.subplots(1, 2), (("loss", "Loss (nats)"), ("acc", "Accuracy (%)")), strict=True)
@@ -172,47 +172,53 @@ def accuracy_against_costs(
     return figure
 
 
-def reliability(bins: Mapping[str, Sequence[Bin]], errors: Mapping[str, float], source: str) -> Figure:
+def reliability(bins: Mapping[str, Table], errors_pct: Mapping[str, float], source: str) -> Figure:
     """Accuracy over confidence for each model, and below it how many images have that confidence.
 
     Args:
-        bins: of each model, in order of confidence.
-        errors: expected calibration error of each model, in percent.
+        bins: for each model the columns confidence_pct, accuracy_pct and images, in order of confidence.
+        errors_pct: expected calibration error of each model.
         source: of the data.
     """
     figure = _figure((7, 7), titled("Is a model right as often as it is confident?", source))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 100], [0, 100], color="grey", linestyle=":", label="as confident as right")
-    for name, its_bins in bins.items():
-        confidences = [each.confidence_pct for each in its_bins]
+    for name, table in bins.items():
         style: dict[str, Any] = {"color": colour_of(name), "marker": marker_of(name), "markersize": 5}
-        label = f"{name}: {errors[name]:.1f} % apart on average"
-        above.plot(confidences, [each.accuracy_pct for each in its_bins], label=label, **style)
-        below.plot(confidences, [each.images for each in its_bins], **style)
+        label = f"{name}: {errors_pct[name]:.1f} % apart on average"
+        above.plot(table["confidence_pct"], table["accuracy_pct"], label=label, **style)
+        below.plot(table["confidence_pct"], table["images"], **style)
     above.set(ylabel="Accuracy (%)", ylim=(0, 102))
     above.legend(loc="upper left")
     below.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 102), yscale="log")
     return figure
 
 
-def filters(weights: Mapping[str, tuple[str, ArrayLike]], source: str, most: int = 10) -> Figure:
+def filters(layers: Mapping[str, tuple[str, NDArray[Any]]], source: str, most: int = 10) -> Figure:
     """The weights of each model's first layer as pictures: what its units look for.
 
     Args:
-        weights: for each model what to call its layer, and its units' weights as pictures `[U, H, W]`.
+        layers: for each model what to call its first layer, and the weights of that layer's units `[U, H, W]`.
         source: of the data.
         most: units shown of each model.
     """
-    figure = _figure(
-        (1.3 + most, 1.2 + 1.15 * max(len(weights), 1)),
-        titled("Weights of the first layer: red above 0, blue below", source),
-    )
-    if not weights:
-        figure.text(0.5, 0.4, "No first layer here has weights that make a picture.", ha="center")
-    for row, (parts, (name, (label, weights_UHW))) in enumerate(
-        zip(figure.subfigures(max(len(weights), 1), 1, squeeze=False)[:, 0], weights.items(), strict=True)
-    ):
-        ...
+    title = titled("First-layer weights: blue below 0, white 0, red above", source)
+    columns = min(most, max((len(weights_UHW) for _, weights_UHW in layers.values()), default=1))
+    figure = _figure((max(2 + 0.9 * columns, 6), 0.7 + 1.0 * max(len(layers), 1)), title)
+    grid = figure.subplots(max(len(layers), 1), columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.axis("off")
+    for axes_of_row, (name, (label, weights_UHW)) in zip(grid, layers.items(), strict=False):
+        shown_UHW = weights_UHW[:columns]
+        largest = float(np.abs(shown_UHW).max()) or 1.0  # each model on a scale of its own
+        for axes, weights_HW in zip(axes_of_row, shown_UHW, strict=False):
+            axes.imshow(weights_HW, cmap="RdBu_r", vmin=-largest, vmax=largest)
+        count = f"{len(shown_UHW)} of {len(weights_UHW)} units"
+        axes_of_row[0].text(
+            -0.15, 0.5, f"{name}\n{label}\n{count}", transform=axes_of_row[0].transAxes, ha="right", va="center"
+        )
+    if not layers:
+        grid[0, 0].text(0.5, 0.5, "no first layer whose weights make a picture", ha="center")
     return figure
 
 

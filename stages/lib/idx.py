@@ -91,6 +91,14 @@ def _unpack(path: Path, target: str | Path, what: str, item_shape: tuple[int, ..
         raise _damaged(path, f"is no gzip file or is damaged ({error})") from None
 
 
+def map_idx(path: str | Path) -> NDArray[np.uint8]:
+    """Map an unpacked IDX file of unsigned bytes into memory, in the shape its header gives. Changes stay private."""
+    with Path(path).open("rb") as file:
+        (magic,) = struct.unpack(">I", file.read(4))
+        shape = struct.unpack(f">{magic % 256}I", file.read(4 * (magic % 256)))
+        return np.memmap(path, dtype=np.uint8, mode="c", offset=file.tell(), shape=shape)
+
+
 def _read_header(path: Path, file: BinaryIO, out: BinaryIO, what: str, item_shape: tuple[int, ...]) -> int:
     """Copy the header and return the number of items that it promises."""
     magic = UNSIGNED_BYTES + 1 + len(item_shape)

@@ -1,6 +1,8 @@
 """Holding images out of a training set, and finding images that two splits share."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -39,14 +41,14 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
 
 
 def shared_images(first: Split, second: Split) -> int:
-    """How many images of `second` are, byte for byte, in `first` too."""
-    known = set(_digests(first.images_N1HW))
-    return sum(digest in known for digest in _digests(second.images_N1HW))
+    """How many images of `second` are, byte for byte, in `first` too. Remembers `second` only: give the smaller one."""
+    wanted = Counter(_digests(second.images_N1HW))
+    return sum(wanted.pop(digest, 0) for digest in _digests(first.images_N1HW))
 
 
 def _part(split: Split, index: Tensor) -> Split:
     return replace(split, images_N1HW=split.images_N1HW[index], labels_N=split.labels_N[index])
 
 
-def _digests(images_N1HW: Tensor) -> list[bytes]:
-    return [hashlib.blake2b(image, digest_size=16).digest() for image in images_N1HW.numpy()]
+def _digests(images_N1HW: Tensor) -> Iterator[bytes]:
+    return (hashlib.blake2b(image, digest_size=16).digest() for image in images_N1HW.numpy())

@@ -25,6 +25,8 @@ GOOD = {
     "prepare.validation": "0",
     "train.device": "auto",
     "train.threads": "2",
+    "train.precision": "float32",
+    "train.processes": "1",
     "model_0.arch": "linear",
     "model_0.hidden_units": "10",
     "model_0.epochs": "3",
@@ -42,6 +44,7 @@ WHOLE_NUMBERS = {  # the lowest and the highest that are allowed
     "fetch.synthetic.test": (10, 10_000_000),
     "prepare.validation": (0, 10_000_000),
     "train.threads": (1, 256),
+    "train.processes": (1, 256),
     "model_0.hidden_units": (1, 4096),
     "model_0.epochs": (1, 10_000),
     "model_0.batch_size": (1, 65_536),
@@ -52,10 +55,12 @@ WHOLE_NUMBERS = {  # the lowest and the highest that are allowed
 CHOICES = {
     "fetch.source": ["fashion-mnist", "synthetic"],
     "train.device": ["auto", "cpu", "cuda", "mps"],
+    "train.precision": ["float32", "bfloat16"],
     "model_0.arch": ["linear", "mlp", "tiny_vgg"],
     "model_0.memory_format": ["contiguous", "channels_last"],
     "compare.by": ["accuracy", "loss"],
 }
+DEFAULTS = {"train.precision": "float32", "train.processes": 1, "model_0.memory_format": "contiguous"}
 NO_NUMBERS = ["true", "null", "~", '""', "'42'", "ten", "[1]", "{a: 1}", ".nan", ".inf", "-.inf", "2024-01-01", "1e400"]
 NO_WORDS = ["3", "0.5", "false", "null", '""', "[cpu]", "{a: b}", ".nan", "2024-01-01"]
 INJECTIONS = ["../../etc/passwd", "/etc/passwd", "linear; touch owned", "$(touch owned)", "`touch owned`", "linear\n", "*"]
@@ -183,7 +188,7 @@ def test_mirrors_of_another_kind_are_refused(text: str, tmp_path: Path) -> None:
     assert message.endswith("; it must be a list of addresses or folders")
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name != "model_0.memory_format"])
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in DEFAULTS])
 def test_a_missing_key_is_named(name: str, tmp_path: Path) -> None:
     values = {other: text for other, text in GOOD.items() if other != name}
     if not any(other.startswith(name.rpartition(".")[0]) for other in values):
@@ -192,9 +197,10 @@ def test_a_missing_key_is_named(name: str, tmp_path: Path) -> None:
     assert message == f"{name} is missing; the comments in params.yaml say what it takes"
 
 
-def test_the_memory_format_is_contiguous_unless_given(tmp_path: Path) -> None:
-    values = {name: text for name, text in GOOD.items() if name != "model_0.memory_format"}
-    assert load_params(write(tmp_path, values)).model("model_0").memory_format == "contiguous"
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_key_that_may_be_left_out_has_the_lectures_value(name: str, tmp_path: Path) -> None:
+    values = {other: text for other, text in GOOD.items() if other != name}
+    assert value_of(load_params(write(tmp_path, values)), name) == DEFAULTS[name]
 
 
 @pytest.mark.parametrize(

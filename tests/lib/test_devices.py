@@ -1,0 +1,69 @@
+"""Where the arithmetic runs."""
+
+import pytest
+import torch
+from torch import nn
+
+from stages.lib.devices import pick_device, place, set_seeds
+from stages.lib.errors import UserError
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "picked"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_the_first_there_is(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, picked: str) -> None:
+    pretend(monkeypatch, cuda, mps)
+    assert pick_device("auto").type == picked
+
+
+def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=True, mps=False)
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    pretend(monkeypatch, cuda=False, mps=False)
+    with pytest.raises(UserError) as caught:
+        pick_device(wanted)
+    assert str(caught.value) == f"train.device is {wanted}, but this machine has only cpu; auto picks for you"
+
+
+def test_a_seed_decides_every_draw_that_follows() -> None:
+    set_seeds(42)
+    first = torch.randn(5)
+    assert not torch.equal(torch.randn(5), first)
+    set_seeds(42)
+    assert torch.equal(torch.randn(5), first)
+    set_seeds(43)
+    assert not torch.equal(torch.randn(5), first)
+
+
+def test_the_seed_is_pytorchs_own_as_in_the_lecture() -> None:
+    set_seeds(42)
+    drawn = torch.randn(5)
+    torch.manual_seed(42)
+    assert torch.equal(torch.randn(5), drawn)
+
+
+@pytest.mark.parametrize(
+    ("memory_format", "layout"),
+    [("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)],
+)
+def test_a_model_is_laid_out_as_asked_and_computes_the_same(memory_format: str, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 2))
+    images = torch.rand(4, 3, 8, 8)
+    expected = model(images)
+    placed = place(model, torch.device("cpu"), memory_format)
+    weights = next(placed.parameters())
+    assert weights.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(placed(images), expected)
