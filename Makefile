@@ -1,18 +1,31 @@
-# make run        set up, then run the whole pipeline
-# make test       set up, then every check: ruff, mypy, pytest
-# make test-fast  the same without the slow tests
-# make lock       make requirements.txt again from pyproject.toml
-# make clean      remove what was set up and trained; the data stay in the per-user download cache
+# make run         set up, then run the whole pipeline
+# make report      write report.html from the results
+# make verify      clone the committed state, run it again from the raw files, compare byte by byte
+# make bench       race the stages against the lecture's plain loop
+# make test        set up, then every check: ruff, mypy, pytest
+# make test-fast   the same without the slow tests
+# make check-lock  does dvc.lock match the code, the parameters and the data?
+# make lock        make requirements.txt again from pyproject.toml
+# make clean       remove what was set up and trained; downloads stay in the user's cache
 
 PYTHON ?= python3
 BIN := .venv/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 SETUP := $(BIN)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-fast check setup lock clean
+.PHONY: run report verify bench test test-fast check check-lock lock setup clean
 
 run: setup
 	@python -m stages.run
+
+report: setup
+	@python -m stages.report
+
+verify: setup
+	@python -m stages.verify
+
+bench: setup
+	@python -m tests.bench
 
 test: check
 	@python -m pytest
@@ -25,14 +38,20 @@ check: setup
 	@ruff format --check .
 	@mypy
 
+# On a clone without data DVC tells from the hashes alone which stages would run: none may.
+check-lock: setup
+	@dvc repro --allow-missing --dry > .venv/lock.log 2>&1 || { cat .venv/lock.log; exit 1; }
+	@! grep "Running stage" .venv/lock.log || { echo "dvc.lock does not match: run dvc repro, commit its results" >&2; exit 1; }
+	@echo "dvc.lock matches the code, the parameters and the data"
+
 setup: $(SETUP)
 
-# uv installs in seconds what takes pip minutes. It is bootstrapped by pip from the same hash-locked file.
+# uv installs in seconds what takes pip minutes. It comes from the same hash-locked file as all the rest.
 $(SETUP): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	awk '/^uv==/ {on=1} on; on && !/\\$$/ {exit}' requirements.txt > $(BIN)/uv.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(BIN)/uv.txt
+	@awk '/^uv==/ {on=1} on; on && !/\\$$/ {exit}' requirements.txt > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
 	@touch $@
 
@@ -41,4 +60,4 @@ lock: setup
 	  --no-emit-find-links --extra dev --output-file requirements.txt pyproject.toml
 
 clean:
-	rm -rf .venv data models .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv data models logs report.html .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache

@@ -85,6 +85,7 @@ def main() -> None:
             "device": device.type,
             "threads": params.train.threads,
             "torch": versions["torch"],
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
     )
 

@@ -23,8 +23,8 @@ def test_every_image_is_predicted_once_and_in_order(make_split: Callable[..., Sp
     split = make_split(77)
     logits_NK = predict_logits(Brightness(), make_loader(split, batch_size))
     torch.testing.assert_close(logits_NK[:, 0], split.images_N1HW.float().mean(dim=(1, 2, 3)) / 255)
-    last = 77 % batch_size or batch_size
-    assert logits_NK[:, 1].tolist() == [float(min(batch_size, 77))] * (77 - last) + [float(min(last, 77))] * min(last, 77)
+    sizes = [len(batch) for batch in torch.arange(77).split(batch_size)]
+    assert logits_NK[:, 1].tolist() == [float(size) for size in sizes for _ in range(size)]
 
 
 def test_dropout_is_off_and_no_gradient_is_kept(make_split: Callable[..., Split]) -> None:

@@ -1,0 +1,283 @@
+"""The benchmark: `make bench`, or `python -m tests.bench --rounds 3 --epochs 3`.
+
+Trains each model by the lecture's plain loop (`ToTensor` for every image) and by the train stage's own code, each in a
+process of its own, in turns, and prints medians with their spread. Checks that both compute the same training: equal
+losses for the linear models, and for the convolutional one when it is given the lecture's memory format.
+
+Needs the prepared images of an up-to-date pipeline, and a machine that has nothing else to do. Measures also
+- the whole: the lecture's three trainings against `dvc repro` from the prepared images to the end, start-ups included,
+- what waiting threads cost on a busy machine, spinning as OpenMP does by default and sleeping as the stages do,
+- how far the convolutional model is from what the machine can calculate, by a large matrix product.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+MODELS = ("model_0", "model_1", "model_2")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.side:
+        print(json.dumps(SIDES[arguments.side](arguments.model, arguments.epochs)))
+        return
+    print(f"{platform.platform()}, {os.cpu_count()} CPUs, {processor()}, commit {commit()}, ", end="")
+    print(f"{arguments.rounds} rounds of {arguments.epochs} epoch(s), load {os.getloadavg()[0]:.2f} at the start\n")
+    race_models(arguments.rounds, arguments.epochs)
+    race_pipeline(arguments.rounds)
+    busy_machine(arguments.rounds)
+    arithmetic_limit()
+
+
+# --- the two sides, each run in a process of its own ------------------------------------------------------------------
+
+
+def lecture_side(name: str, epochs: int) -> dict[str, Any]:
+    """The plain loop: a Python object for every image, a DataLoader that collates them, metrics read every step."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import FashionMNIST
+    from torchvision.transforms import ToTensor
+
+    from stages.architectures import build_model
+    from stages.lib.params import load_params
+
+    params = load_params()
+    model_params = params.model(name)
+    torch.set_num_threads(params.train.threads)
+    root = os.environ["BENCH_RAW"]
+    train_data = FashionMNIST(root, train=True, transform=ToTensor())
+    test_data = FashionMNIST(root, train=False, transform=ToTensor())
+    train_loader = DataLoader(train_data, batch_size=model_params.batch_size, shuffle=True)
+    test_loader = DataLoader(test_data, batch_size=model_params.batch_size)
+
+    torch.manual_seed(params.seed)
+    model = build_model(model_params.arch, model_params.hidden_units, len(train_data.classes))
+    loss_function = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=model_params.lr)
+    torch.manual_seed(params.seed)
+    start = time.perf_counter()
+    losses = []
+    for _ in range(epochs):
+        train_loss: Any = 0
+        train_accuracy = 0.0
+        for images, labels in train_loader:
+            model.train()
+            logits = model(images)
+            loss = loss_function(logits, labels)
+            train_loss += loss.detach()
+            train_accuracy += (logits.argmax(dim=1) == labels).sum().item() / len(labels) * 100
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        test_loss: Any = 0
+        test_accuracy = 0.0
+        model.eval()
+        with torch.inference_mode():
+            for images, labels in test_loader:
+                logits = model(images)
+                test_loss += loss_function(logits, labels)
+                test_accuracy += (logits.argmax(dim=1) == labels).sum().item() / len(labels) * 100
+        losses += [(train_loss / len(train_loader)).item(), (test_loss / len(test_loader)).item()]
+    return {"seconds": time.perf_counter() - start, "losses": losses, "images": epochs * len(train_data)}
+
+
+def stage_side(name: str, epochs: int, memory_format: str | None = None) -> dict[str, Any]:
+    """What `python -m stages.train` does between reading the images and writing the model."""
+    import stages  # noqa: F401  # sets how threads wait, before torch is imported
+
+    import torch  # isort: skip
+    from dataclasses import replace
+
+    from stages.architectures import build_model
+    from stages.lib.datasets import load_split
+    from stages.lib.devices import pick_device, place, set_seeds
+    from stages.lib.params import load_params
+    from stages.lib.training import fit
+
+    params = load_params()
+    model_params = replace(params.model(name), epochs=epochs)
+    if memory_format:
+        model_params = replace(model_params, memory_format=memory_format)
+    torch.set_num_threads(params.train.threads)
+    device = pick_device(params.train.device)
+    train = load_split("data/prepared/train.safetensors").to(device)
+    test = load_split("data/prepared/test.safetensors").to(device)
+    set_seeds(params.seed)
+    model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))
+    place(model, device, model_params.memory_format)
+    set_seeds(params.seed)
+    start = time.perf_counter()
+    losses = [loss for epoch in fit(model, model_params, train, test) for loss in (epoch.train_loss, epoch.test_loss)]
+    return {"seconds": time.perf_counter() - start, "losses": losses, "images": epochs * len(train)}
+
+
+def contiguous_side(name: str, epochs: int) -> dict[str, Any]:
+    return stage_side(name, epochs, memory_format="contiguous")
+
+
+SIDES = {"lecture": lecture_side, "stage": stage_side, "contiguous": contiguous_side}
+
+
+def run_side(side: str, name: str, epochs: int, **environment: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.bench", "--side", side, "--model", name, "--epochs", str(epochs)]
+    variables = os.environ | {"BENCH_RAW": str(unpacked_raw())} | environment
+    done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+# --- the races --------------------------------------------------------------------------------------------------------
+
+
+def race_models(rounds: int, epochs: int) -> None:
+    print(f"{'model':<24}{'lecture s':>20}{'stage s':>20}{'stage images/s':>16}{'ratio':>20}")
+    for name in MODELS:
+        sides: dict[str, list[dict[str, Any]]] = {"lecture": [], "stage": []}
+        for _ in range(rounds):
+            for side, results in sides.items():
+                results.append(run_side(side, name, epochs))
+        lecture, stage = ([result["seconds"] for result in results] for results in sides.values())
+        ratios = [slow / fast for slow, fast in zip(lecture, stage, strict=True)]
+        speed = sides["stage"][0]["images"] / statistics.median(stage)
+        print(f"{name:<24}{spread(lecture):>20}{spread(stage):>20}{speed:>16,.0f}{spread(ratios, 'x'):>20}", flush=True)
+        same = sides["stage"][0] if name != "model_2" else run_side("contiguous", name, epochs)
+        if same["losses"] != sides["lecture"][0]["losses"]:
+            sys.exit(f"{name}: losses differ: {sides['lecture'][0]['losses']} and {same['losses']}")
+        seconds = f", contiguous {same['seconds']:.1f} s" if name == "model_2" else ""
+        print(f"{'':<24}losses of both sides equal to the last digit{seconds}", flush=True)
+
+
+def race_pipeline(rounds: int) -> None:
+    """Three plain trainings, each a process of its own, against everything `dvc repro` does after prepare."""
+    lecture, pipeline = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for name in MODELS:
+                run_side("lecture", name, 3)
+            lecture.append(time.perf_counter() - start)
+            project = Path(folder) / "project"
+            shutil.rmtree(project, ignore_errors=True)
+            subprocess.run(["git", "clone", "--quiet", ROOT, project], check=True)
+            shutil.copytree(ROOT / "data/raw", project / "data/raw")
+            dvc = [sys.executable, "-m", "dvc", "repro", "--quiet", "--force"]
+            subprocess.run([*dvc, "prepare"], cwd=project, check=True, stdout=subprocess.DEVNULL)
+            start = time.perf_counter()
+            stages = ["train_model_0", "train_model_1", "train_model_2", "evaluate", "compare", "confusion"]
+            subprocess.run([*dvc, "--single-item", *stages], cwd=project, check=True, stdout=subprocess.DEVNULL)
+            pipeline.append(time.perf_counter() - start)
+    ratios = [slow / fast for slow, fast in zip(lecture, pipeline, strict=True)]
+    print(
+        f"\nthe whole, 3 epochs: three plain trainings {spread(lecture)} s, dvc repro with evaluation, comparison and"
+    )
+    print(f"pictures {spread(pipeline)} s: {spread(ratios, 'x')}", flush=True)
+
+
+def busy_machine(rounds: int) -> None:
+    """One epoch of model_1 and model_2 beside as many spinning processes as there are CPUs, and without them."""
+    print(f"\n{'one epoch, waiting threads':<36}{'idle s':>20}{'busy s':>20}")
+    for name in ("model_1", "model_2"):
+        for policy in ("ACTIVE", "PASSIVE"):
+            times: dict[bool, list[float]] = {False: [], True: []}
+            for _ in range(rounds):
+                for busy, seconds in times.items():
+                    burners = [
+                        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                        for _ in range(os.cpu_count() or 1)
+                        if busy
+                    ]
+                    try:
+                        seconds.append(run_side("stage", name, 1, OMP_WAIT_POLICY=policy)["seconds"])
+                    finally:
+                        for burner in burners:
+                            burner.kill()
+                            burner.wait()
+            what = "spin" if policy == "ACTIVE" else "sleep (as the stages do)"
+            print(f"{name + ' ' + what:<36}{spread(times[False]):>20}{spread(times[True]):>20}", flush=True)
+
+
+def arithmetic_limit() -> None:
+    import torch
+
+    from stages.architectures import build_model
+    from stages.lib.layers import trace_layers
+    from stages.lib.params import load_params
+
+    params = load_params()
+    model_params = params.model("model_2")
+    torch.set_num_threads(params.train.threads)
+    size = 2048
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    peak = 2 * size**3 / min(times) / 1e9
+    layers = trace_layers(build_model(model_params.arch, model_params.hidden_units, 10))
+    # Forward, gradient of the inputs, gradient of the weights; the first layer needs no gradient of its inputs.
+    multiply_adds = 3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds
+    epoch = statistics.median(run_side("stage", "model_2", 1)["seconds"] for _ in range(3))
+    reached = 2 * multiply_adds * 60_000 / epoch / 1e9
+    print(
+        f"\na {size} x {size} matrix product reaches {peak:.0f} GFLOP/s with {params.train.threads} threads; training"
+    )
+    print(f"model_2 {reached:.0f} GFLOP/s, {reached / peak * 100:.0f} % of it ({epoch:.1f} s an epoch)")
+
+
+# --- small things -----------------------------------------------------------------------------------------------------
+
+
+def spread(values: list[float], unit: str = "") -> str:
+    return f"{statistics.median(values):.1f}{unit} ({min(values):.1f} to {max(values):.1f})"
+
+
+def unpacked_raw() -> Path:
+    """The raw files where torchvision looks for them, unpacked once."""
+    import gzip
+
+    root = Path(tempfile.gettempdir()) / "fashion-mnist-bench"
+    for packed in (ROOT / "data/raw").glob("*.gz"):
+        target = root / "FashionMNIST/raw" / packed.stem
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(gzip.decompress(packed.read_bytes()))
+    return root
+
+
+def processor() -> str:
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return names[0] if names else platform.processor()
+
+
+def commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Race the stages against the lecture.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--side", choices=["lecture", "stage", "contiguous"], help=argparse.SUPPRESS)
+    parser.add_argument("--model", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
