@@ -106,14 +106,14 @@ def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
     """Write a table of the model's layers: what each turns an image into, and what it costs."""
     write_csv(
         path,
-        ["layer", "kind", "window", "input", "output", "parameters", "multiply_adds"],
+        ["layer", "kind", "input", "output", "how", "parameters", "multiply_adds"],
         (
             (
                 layer.name,
                 layer.kind,
-                layer.window,
                 "x".join(map(str, layer.input_shape)),
                 "x".join(map(str, layer.output_shape)),
+                layer.how,
                 layer.parameters,
                 layer.multiply_adds,
             )

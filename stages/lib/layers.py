@@ -1,5 +1,6 @@
 """What a model is made of: its layers in the order they run, with shapes, parameters and multiply-adds."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ class Layer:
 
     name: str  # as in the state_dict, such as block_1.0
     kind: str  # its class, such as Conv2d
-    window: str  # of a convolution or pooling: kernel, stride, padding
+    how: str  # the settings and the sum that lead from the input's shape to the output's, where there is one
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: int
@@ -36,13 +37,14 @@ def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         fresh = set(module.parameters(recurse=False)) - counted
         counted.update(fresh)
+        before, after = _shape(inputs[0] if inputs else None), _shape(output)
         layers.append(
             Layer(
                 name=name,
                 kind=type(module).__name__,
-                window=_window(module),
-                input_shape=_shape(inputs[0] if inputs else None),
-                output_shape=_shape(output),
+                how=_how(module, before, after),
+                input_shape=before,
+                output_shape=after,
                 parameters=sum(weights.numel() for weights in fresh),
                 multiply_adds=multiply_adds(module, output),
             )
@@ -83,13 +85,23 @@ def _shape(tensor: Any) -> tuple[int, ...]:
     return tuple(tensor.shape[1:]) if isinstance(tensor, Tensor) else ()
 
 
-def _window(module: nn.Module) -> str:
+def _how(module: nn.Module, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    if isinstance(module, nn.Flatten):
+        return f"{' * '.join(map(str, before))} = {math.prod(before)}"
     if not hasattr(module, "kernel_size"):
         return ""
-    kernel, stride, padding = (_each_way(getattr(module, key, 0)) for key in ("kernel_size", "stride", "padding"))
-    return f"kernel {kernel}, stride {stride}, padding {padding}"
+    kernel, stride, padding = (getattr(module, key, 0) for key in ("kernel_size", "stride", "padding"))
+    text = f"kernel {_each_way(kernel)}, stride {_each_way(stride)}, padding {_each_way(padding)}"
+    down = [size[0] if isinstance(size, tuple) else size for size in (kernel, stride, padding)]
+    if len(before) == len(after) == 3 and all(isinstance(size, int) for size in down):
+        kernel, stride, padding = down
+        # shown only where it holds: not with dilation, and not for a transposed convolution
+        if (before[1] + 2 * padding - kernel) // stride + 1 == after[1]:
+            text += f": ({before[1]} + 2 * {padding} - {kernel}) // {stride} + 1 = {after[1]}"
+    return text
 
 
 def _each_way(size: Any) -> str:
-    """A size that may differ for height and width: 3 as well as (3, 3) is 3x3."""
-    return size if isinstance(size, str) else "x".join(map(str, size if isinstance(size, tuple) else (size, size)))
+    """A size for height and width: 3 as well as (3, 3) is 3, (3, 5) is 3 by 5."""
+    sizes = size if isinstance(size, tuple) else (size,)
+    return " by ".join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))

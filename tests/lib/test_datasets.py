@@ -106,8 +106,7 @@ def test_reading_batches_leaves_the_images_as_they_are(make_split: Callable[...,
 
 
 def test_an_empty_split_has_no_batches() -> None:
-    loader = make_loader(blank(0), 32)
-    assert (len(loader), list(loader)) == (0, [])
+    assert len(make_loader(blank(0), 32)) == 0
 
 
 def test_a_split_comes_back_from_its_file(tmp_path: Path, make_split: Callable[..., Split]) -> None:
@@ -164,7 +163,7 @@ def test_a_file_that_lacks_something_is_refused(
         lambda split: replace(split, images_N1HW=split.images_N1HW.float()),
         lambda split: replace(split, images_N1HW=split.images_N1HW.to(torch.int8)),
         lambda split: replace(split, images_N1HW=split.images_N1HW.squeeze(1)),
-        lambda split: replace(split, images_N1HW=split.images_N1HW[:, :, :27]),
+        lambda split: replace(split, images_N1HW=split.images_N1HW[:, :, :27].contiguous()),
         lambda split: replace(split, images_N1HW=split.images_N1HW[:19]),
         lambda split: replace(split, labels_N=split.labels_N[:19]),
         lambda split: replace(split, labels_N=split.labels_N.float()),
