@@ -43,8 +43,6 @@ def main() -> None:
         tabulate_layers(f"plots/layers/{name}.csv", checkpoint)  # runs the model once: what starts late has started
         start = time.perf_counter()
         logits_NK = predict(checkpoint, test, batch_size)
-        if device.type != "cpu":
-            torch.accelerator.synchronize()  # a GPU may not have finished when the call returns
         images_per_second[name] = len(test) / (time.perf_counter() - start)
         results = measure(checkpoint, logits_NK, test, batch_size)
         if len(validation):
@@ -86,14 +84,17 @@ def load_named(name: str) -> Checkpoint:
 
 @torch.inference_mode()
 def predict(checkpoint: Checkpoint, split: Split, batch_size: int) -> Tensor:
-    """Logits float32 `[N, K]`, on the model's device.
+    """Logits float32 `[N, K]`, on the model's device, which has finished when this returns.
 
     Raises:
-        UserError: the model knows other classes than the data.
+        UserError: the model knows other classes than the data, or gives what is no number.
     """
     if checkpoint.class_names != split.class_names:
         raise UserError(f"{checkpoint.name} was trained for other classes than the data has; run `dvc repro`")
-    return predict_logits(checkpoint.model, make_loader(split, batch_size))
+    logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
+    if not logits_NK.isfinite().all():
+        raise UserError(f"{checkpoint.name} gives answers that are no numbers; train it again with a smaller lr")
+    return logits_NK
 
 
 def measure(checkpoint: Checkpoint, logits_NK: Tensor, split: Split, batch_size: int) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def accuracy_intervals(
     names: Sequence[str], accuracies: Sequence[float], intervals: Sequence[tuple[float, float]], source: str
 ) -> Figure:
     """Accuracy of each model with its 95 % confidence interval, on a scale that shows how far the intervals reach."""
-    figure = _figure((8, 1.5 + 0.6 * len(names)), titled("Test accuracy with 95 % confidence interval", source))
+    figure = _figure((7, 1.5 + 0.6 * len(names)), titled("Test accuracy with 95 % confidence interval", source))
     axes = figure.subplots()
     for row, (name, accuracy, (low, high)) in enumerate(zip(names, accuracies, intervals, strict=True)):
         axes.plot([low, high], [row, row], color=colour_of(name), linewidth=3, solid_capstyle="butt")

@@ -80,8 +80,8 @@ def fit(
             total=len(train), desc=f"epoch {epoch}", unit=" images", leave=False, disable=_hide(world)
         ) as progress:
             losses_B, accuracies_B = train_epoch(model, train_loader, step, world, progress)
-        check_finite(losses_B, epoch, params.lr)
         tested = figures_of(predict_logits(model, test_loader), test.labels_N, params.batch_size)
+        check_finite(losses_B, tested.model_loss, epoch, params.lr)
         yield Epoch(
             epoch,
             train_loss=mean_over_batches(losses_B),
@@ -196,18 +196,20 @@ def _capture(step: Step, model: nn.Module, batch: Batch) -> Step:
     return replay
 
 
-def check_finite(losses_B: NDArray[np.float32], epoch: int, lr: float) -> None:
-    """Refuse losses that are infinite or not a number.
+def check_finite(losses_B: NDArray[np.float32], test_loss: float, epoch: int, lr: float) -> None:
+    """Refuse losses that are infinite or not a number, of the training batches or after the last of them.
 
     Raises:
         UserError: names the first such batch, its epoch and the learning rate.
     """
     (broken,) = np.nonzero(~np.isfinite(losses_B))
     if len(broken):
-        raise UserError(
-            f"the loss is {losses_B[broken[0]]} in epoch {epoch}, batch {broken[0] + 1} of {len(losses_B)}, "
-            f"with lr = {lr:g}; training has diverged: try a smaller lr"
-        )
+        loss, where = losses_B[broken[0]], f"in epoch {epoch}, batch {broken[0] + 1} of {len(losses_B)}"
+    elif not math.isfinite(test_loss):
+        loss, where = test_loss, f"after the last batch of epoch {epoch}"
+    else:
+        return
+    raise UserError(f"the loss is {loss} {where}, with lr = {lr:g}; training has diverged: try a smaller lr")
 
 
 def is_chance(correct: int, labels_N: Tensor) -> bool:
