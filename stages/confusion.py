@@ -36,7 +36,7 @@ def main() -> None:
     place(best.model, device, best.memory_format)
 
     logits_NK = predict_logits(best.model, make_loader(test.to(device), params.evaluate.batch_size)).cpu()
-    check_reloaded(figures_of(logits_NK, test.labels_N, params.evaluate.batch_size))
+    check_reloaded(best.name, figures_of(logits_NK, test.labels_N, params.evaluate.batch_size))
     probabilities_NK = logits_NK.softmax(dim=1).numpy()
     predictions_N = probabilities_NK.argmax(axis=1)
     labels_N = test.labels_N.numpy()
@@ -51,18 +51,24 @@ def main() -> None:
     print(f"{best.name}: {len(wrong):,} mistakes in {len(test):,} images; the reloaded model scores as it did before")
 
 
-def check_reloaded(figures_now: Figures) -> None:
+def check_reloaded(name: str, now: Figures) -> None:
     """The lecture's check of saving and loading: the loaded model must score as the saved one did.
 
     Raises:
-        UserError: accuracy or loss differ by more than rounding on another machine can explain.
+        UserError: it is another model, or accuracy or loss differ by more than rounding on another machine can explain.
     """
-    then = read_json("metrics/best.json")
-    same_accuracy = math.isclose(figures_now.accuracy, then["accuracy"], abs_tol=0.05)
-    if not same_accuracy or not math.isclose(figures_now.loss, then["loss"], rel_tol=1e-4):
+    path = "metrics/best.json"
+    then = read_json(path)
+    try:
+        model, accuracy, loss = str(then["model"]), float(then["accuracy"]), float(then["loss"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} does not name a model, its accuracy and loss; run `dvc repro`") from None
+    if name != model:
+        raise UserError(f"{BEST} is {name}, but {path} says {model}; run `dvc repro --force compare`")
+    if not math.isclose(now.accuracy, accuracy, abs_tol=0.05) or not math.isclose(now.loss, loss, rel_tol=1e-4):
         raise UserError(
-            f"{BEST} scores {figures_now.accuracy:.2f}% and loss {figures_now.loss:.5f}, but {then['model']} was "
-            f"evaluated at {then['accuracy']:.2f}% and {then['loss']:.5f}; run `dvc repro --force evaluate compare`"
+            f"{BEST} scores {now.accuracy:.2f}% and loss {now.loss:.5f}, but {model} was evaluated at {accuracy:.2f}% "
+            f"and {loss:.5f}; run `dvc repro --force evaluate compare`"
         )
 
 

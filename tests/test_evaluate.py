@@ -125,9 +125,7 @@ def test_predictions_are_probabilities_of_every_test_image_in_order(
         assert (about["name"], about["class_names"]) == (name, list(CLASS_NAMES))
 
 
-def test_a_second_run_writes_the_same_bytes(
-    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage
-) -> None:
+def test_a_second_run_writes_the_same_bytes(prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage) -> None:
     seen = []
     for _ in range(2):
         run_stage("evaluate", *MODELS)

@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from stages import prepare
 from stages.lib import figures
@@ -108,9 +109,7 @@ def test_it_writes_its_outputs_and_nothing_else_and_the_same_bytes_again(raw: Pa
                 assert len(picture.convert("L").getcolors() or range(256)) > 50  # not blank
 
 
-def test_images_and_labels_are_those_of_the_raw_files(
-    raw: Path, run_stage: RunStage, drawn: dict[str, Figure]
-) -> None:
+def test_images_and_labels_are_those_of_the_raw_files(raw: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
     run_stage("prepare")
     for name, images_NHW in (("train", random_images(TRAIN, 0)), ("test", random_images(TEST, 1))):
         split = load_split(raw / f"data/prepared/{name}.safetensors")
@@ -226,9 +225,7 @@ def test_an_old_library_stops_it_before_any_work(
     assert "torch 0.11 is too old" in refusal(run_stage, raw)
 
 
-def test_what_a_crash_left_unpacked_is_cleared_away(
-    raw: Path, run_stage: RunStage, drawn: dict[str, Figure]
-) -> None:
+def test_what_a_crash_left_unpacked_is_cleared_away(raw: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
     with prepare.unpacked_files() as root:
         left = root / "FashionMNIST" / "raw" / "left-behind"
     left.parent.mkdir(parents=True)
@@ -282,10 +279,11 @@ def test_the_random_images_are_those_that_the_lectures_draws_pick(
     shown = [np.asarray(axes.images[0].get_array()) for axes in grid.axes]
     assert all(np.array_equal(image, train.images_N1HW[pick, 0]) for image, pick in zip(shown, picks, strict=True))
 
-    loader = torch.utils.data.DataLoader(range(330), batch_size=32, shuffle=True)  # type: ignore[arg-type]
-    batch = next(iter(loader)).tolist()
+    loader = DataLoader(TensorDataset(torch.arange(330)), batch_size=32, shuffle=True)
+    batch = next(iter(loader))[0].tolist()
     torch.manual_seed(42)
     place = int(torch.randint(0, 32, size=[1]).item())
     picture = drawn["plots/data/first_batch.png"]
     assert titles(picture) == [f"{CLASS_NAMES[train.labels_N[batch[place]]]}, no. {place + 1} of 32"]
-    np.testing.assert_allclose(picture.axes[0].images[0].get_array(), train.images_N1HW[batch[place]][0], atol=1e-3)
+    image = np.asarray(picture.axes[0].images[0].get_array())
+    np.testing.assert_allclose(image, train.images_N1HW[batch[place], 0], atol=1e-3)

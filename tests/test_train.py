@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -116,7 +117,7 @@ def one_thread() -> Iterator[None]:
 
 
 def settings(arch: str = "linear", **changes: Any) -> ModelParams:
-    return ModelParams(**({"arch": arch, "hidden_units": 10, "epochs": 3, "batch_size": 32, "lr": 0.1} | changes))
+    return replace(ModelParams(arch, hidden_units=10, epochs=3, batch_size=32, lr=0.1), **changes)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         model.load_state_dict(weights)
         model.eval()
         return Checkpoint(model, about["name"], about["arch"], about["memory_format"], tuple(about["class_names"]))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{path} holds no model; run `dvc repro` to train it again") from None
     except ModuleNotFoundError:
         raise UserError(f"{path} is a {about['arch']!r}; stages/architectures has no such file") from None

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from stages.lib.files import replacing
@@ -110,11 +110,11 @@ def loss_curves(histories: Mapping[str, Table], title: str, source: str, watched
             axes.plot(history["epoch"], history[f"train_{column}"], linestyle="--", alpha=0.7, **style)
             axes.plot(history["epoch"], history[f"test_{column}"], label=name, **style)
         axes.set(xlabel="Epoch", title=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # whole epochs, even of a single one
     first = figure.axes[0]
     first.plot([], [], color="grey", linestyle="--", label="on training images")
     first.plot([], [], color="grey", label=f"on {watched} images")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(histories) + 2, 6))
+    _legend_below(figure, first)
     return figure
 
 
@@ -168,7 +168,7 @@ def accuracy_against_costs(
         axes.set_xlabel(label)
     panels[0].set_ylabel("Accuracy (%)")
     panels[0].margins(y=0.2)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 8))
+    _legend_below(figure, panels[0])
     return figure
 
 
@@ -260,6 +260,13 @@ def _figure(size: tuple[float, float], title: str) -> Figure:
     return figure
 
 
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """What stands for what in `axes`, under the whole figure, in as many columns as its width has room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(len(labels), int(figure.get_figwidth() / 1.7))  # inches for an entry such as "on training images"
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
 def _show(axes: Axes, image_HW: ArrayLike, cmap: str = "gray") -> None:
-    axes.imshow(image_HW, cmap=cmap, vmin=0, vmax=255)
+    axes.imshow(np.asarray(image_HW), cmap=cmap, vmin=0, vmax=255)
     axes.axis("off")

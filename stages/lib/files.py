@@ -64,7 +64,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
-    except ValueError as error:  # bad JSON and bad UTF-8
+    except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8
         raise UserError(f"{path} is not valid JSON ({error}); run `dvc repro` to make it again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object; run `dvc repro` to make it again")

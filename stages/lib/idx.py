@@ -99,7 +99,7 @@ def map_idx(path: str | Path) -> NDArray[np.uint8]:
         return np.memmap(path, dtype=np.uint8, mode="c", offset=file.tell(), shape=shape)
 
 
-def _read_header(path: Path, file: BinaryIO, out: BinaryIO, what: str, item_shape: tuple[int, ...]) -> int:
+def _read_header(path: Path, file: gzip.GzipFile, out: BinaryIO, what: str, item_shape: tuple[int, ...]) -> int:
     """Copy the header and return the number of items that it promises."""
     magic = UNSIGNED_BYTES + 1 + len(item_shape)
     size = 4 * (2 + len(item_shape))
@@ -117,7 +117,7 @@ def _read_header(path: Path, file: BinaryIO, out: BinaryIO, what: str, item_shap
     return int(count)
 
 
-def _copy_items(path: Path, file: BinaryIO, out: BinaryIO, what: str, size: int, largest: int) -> None:
+def _copy_items(path: Path, file: gzip.GzipFile, out: BinaryIO, what: str, size: int, largest: int) -> None:
     """Copy `size` bytes and see that there are no more of them and none above `largest`."""
     done = 0
     while done < size:
@@ -130,7 +130,7 @@ def _copy_items(path: Path, file: BinaryIO, out: BinaryIO, what: str, size: int,
             raise _damaged(path, f"has {values[first]} at position {done + first}; {what} are 0 to {largest}")
         out.write(piece)
         done += len(piece)
-    # This read also reaches gzip's checksum. One byte too many is proof enough: a decompression bomb goes off no further.
+    # This read also makes gzip check its checksum. One byte too many is proof enough: there a decompression bomb ends.
     if file.read(1):
         raise _damaged(path, f"goes on after the {size} bytes that its header promises")
 

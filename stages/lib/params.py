@@ -5,7 +5,6 @@ and what is allowed.
 """
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -36,7 +35,7 @@ def _whole(low: int, high: int) -> Check:
 def _positive(high: float) -> Check:
     def check(value: Any) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 < value <= high:
+        if not number or not 0 < value <= high:  # NaN fails too
             raise ValueError(f"a number above 0, up to {high:,}")
         return float(value)
 
@@ -167,7 +166,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         tree = YAML(typ="safe", pure=True).load(Path(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run from the project's folder, or restore it from git") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:  # ruamel lets some of its own through
         raise UserError(f"{path} is not valid YAML: {_in_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} must hold keys such as `seed: 42`, not {tree!r:.60}")

@@ -21,12 +21,19 @@ METADATA_KEY = "about"
 
 
 def save_tensors(path: str | Path, tensors: "dict[str, Tensor]", about: dict[str, Any]) -> None:
-    """Write `tensors` and the JSON document `about` to `path`."""
+    """Write `tensors` and the JSON document `about` to `path`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     from safetensors.torch import save_file
 
     metadata = {METADATA_KEY: json.dumps(about, sort_keys=True, ensure_ascii=False, allow_nan=False)}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # a full disk, say, which is no OSError here
+            raise UserError(f"{path} could not be written: {error}") from None
 
 
 def load_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
@@ -54,7 +61,7 @@ def _load(path: str | Path, framework: str) -> tuple[dict[str, Any], dict[str, A
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or no safetensors file of ours ({error}); run `dvc repro`") from None
     if not isinstance(about, dict):
         raise UserError(f"{path} does not say what it holds; run `dvc repro` to make it again")

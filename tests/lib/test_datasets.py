@@ -28,13 +28,15 @@ class OneByOne(Dataset[tuple[Tensor, int]]):
         return self.split.images_N1HW[index].float() / 255, int(self.split.labels_N[index])
 
 
-
-
 def blank(images: int) -> Split:
-    return Split(torch.zeros(images, 1, 28, 28, dtype=torch.uint8), torch.zeros(images).long(), CLASS_NAMES, "synthetic")
+    return Split(
+        torch.zeros(images, 1, 28, 28, dtype=torch.uint8), torch.zeros(images).long(), CLASS_NAMES, "synthetic"
+    )
 
 
-@pytest.mark.parametrize(("images", "batch_size"), [(320, 32), (330, 32), (33, 32), (10, 32), (50, 1), (50, 7), (50, 50)])
+@pytest.mark.parametrize(
+    ("images", "batch_size"), [(320, 32), (330, 32), (33, 32), (10, 32), (50, 1), (50, 7), (50, 50)]
+)
 def test_batches_are_those_of_pytorchs_own_loader_epoch_after_epoch(
     make_split: Callable[..., Split], images: int, batch_size: int
 ) -> None:
@@ -145,9 +147,7 @@ def test_a_missing_split_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["images", "labels", "class_names", "source"])
-def test_a_file_that_lacks_something_is_refused(
-    tmp_path: Path, make_split: Callable[..., Split], missing: str
-) -> None:
+def test_a_file_that_lacks_something_is_refused(tmp_path: Path, make_split: Callable[..., Split], missing: str) -> None:
     split = make_split(20)
     tensors = {"images": split.images_N1HW, "labels": split.labels_N}
     about = {"class_names": list(CLASS_NAMES), "source": "synthetic"}
@@ -199,7 +199,9 @@ def test_a_file_that_holds_something_else_is_refused(
     refusal(tmp_path / "train.safetensors")
 
 
-@pytest.mark.parametrize("about", [{"class_names": 10}, {"class_names": None}, {"class_names": "0123456789"}, {"source": 5}])
+@pytest.mark.parametrize(
+    "about", [{"class_names": 10}, {"class_names": None}, {"class_names": "0123456789"}, {"source": 5}]
+)
 def test_a_file_that_misnames_what_it_holds_is_refused(
     tmp_path: Path, make_split: Callable[..., Split], about: dict[str, object]
 ) -> None:

@@ -15,7 +15,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "picked"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+    ("cuda", "mps", "picked"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
 def test_auto_takes_the_first_there_is(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, picked: str) -> None:
     pretend(monkeypatch, cuda, mps)

@@ -62,9 +62,7 @@ def test_ctrl_c_exits_with_130_and_says_so(capsys: pytest.CaptureFixture[str]) -
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run(["bash", "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_failing_command_exits_with_1_one_line_and_no_traceback() -> None:

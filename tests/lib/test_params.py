@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,25 @@ CHOICES = {
 DEFAULTS = {"train.precision": "float32", "train.processes": 1, "model_0.memory_format": "contiguous"}
 NO_NUMBERS = ["true", "null", "~", '""', "'42'", "ten", "[1]", "{a: 1}", ".nan", ".inf", "-.inf", "2024-01-01", "1e400"]
 NO_WORDS = ["3", "0.5", "false", "null", '""', "[cpu]", "{a: b}", ".nan", "2024-01-01"]
-INJECTIONS = ["../../etc/passwd", "/etc/passwd", "linear; touch owned", "$(touch owned)", "`touch owned`", "linear\n", "*"]
+INJECTIONS = [
+    "../../etc/passwd",
+    "/etc/passwd",
+    "linear; touch owned",
+    "$(touch owned)",
+    "`touch owned`",
+    "linear\n",
+    "*",
+]
 
 
 def write(folder: Path, values: dict[str, str]) -> Path:
     """A params.yaml with these values, YAML text by full key."""
+    path = folder / "params.yaml"
+    path.write_text("\n".join(lines_of(nested(values))) + "\n", encoding="utf-8")
+    return path
+
+
+def nested(values: dict[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, text in values.items():
         *blocks, key = name.split(".")
@@ -75,9 +90,7 @@ def write(folder: Path, values: dict[str, str]) -> Path:
         for block in blocks:
             node = node.setdefault(block, {})
         node[key] = text
-    path = folder / "params.yaml"
-    path.write_text("\n".join(lines_of(tree)) + "\n", encoding="utf-8")
-    return path
+    return tree
 
 
 def lines_of(tree: dict[str, Any], indent: str = "") -> Iterator[str]:
@@ -263,7 +276,7 @@ def test_a_block_must_be_a_block(name: str, text: str, tmp_path: Path) -> None:
         (b"seed: !!int ''\n", "is not valid YAML: "),
         (b"seed: !!bool maybe\n", "is not valid YAML: "),
         (b"seed: 1" + b"0" * 5000 + b"\n", "is not valid YAML: "),
-        (b"seed: " + b"[" * 5000 + b"\n", "is not valid YAML: "),
+        (b"seed: " + b"[" * 1000 + b"\n", "is not valid YAML: "),
     ],
     ids=lambda value: str(value[:24]) if isinstance(value, bytes) else "",
 )
@@ -301,13 +314,13 @@ def test_models_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     params = load_params(write(tmp_path, GOOD))
-    with pytest.raises(UserError, match="no model named 'model_9' in params.yaml; there are: model_0$"):
+    with pytest.raises(UserError, match=r"no model named 'model_9' in params\.yaml; there are: model_0$"):
         params.model("model_9")
 
 
 def test_a_file_without_models_loads_and_says_so_when_asked_for_one(tmp_path: Path) -> None:
     params = load_params(write(tmp_path, {name: text for name, text in GOOD.items() if "model" not in name}))
-    with pytest.raises(UserError, match="there are: none$"):
+    with pytest.raises(UserError, match=r"there are: none$"):
         params.model("model_0")
 
 
@@ -317,6 +330,7 @@ def test_no_parameter_reaches_a_shell() -> None:
 
 
 NAMES = st.sampled_from(sorted(GOOD))
+TREE = YAML(typ="safe").load("\n".join(lines_of(nested(GOOD))))
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates() | st.binary()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
 
@@ -326,13 +340,12 @@ def test_any_value_for_any_key_is_taken_or_refused_by_name(
     name: str, value: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "values.yaml"
-    tree: dict[str, Any] = {}
-    for key, text in GOOD.items():
-        *blocks, last = key.split(".")
-        node = tree
-        for block in blocks:
-            node = node.setdefault(block, {})
-        node[last] = value if key == name else YAML(typ="safe").load(text)
+    tree = deepcopy(TREE)
+    *blocks, last = name.split(".")
+    node = tree
+    for block in blocks:
+        node = node[block]
+    node[last] = value
     YAML(typ="safe", pure=True).dump(tree, path)
     try:
         params = load_params(path)
@@ -354,8 +367,9 @@ def test_any_text_for_any_value_is_taken_or_refused(
     try:
         assert isinstance(load_params(path), Params)
     except UserError as error:
-        assert str(error).startswith(str(path))
-        assert "\n" not in str(error)
+        message = str(error)
+        assert message.startswith(str(path))
+        assert "\n" not in message
 
 
 @given(content=st.binary(max_size=60) | st.text("ab01-:[]{}\"'#&*!|>%@,. \n\t", max_size=40).map(str.encode))

@@ -72,16 +72,15 @@ def test_a_count_that_empties_a_class_is_refused_with_what_is_allowed(
     with pytest.raises(UserError) as caught:
         hold_out(make_split(100), count, seed=42)
     assert str(caught.value) == (
-        f"prepare.validation is {count}; of 100 images it must take 0, or 10 to 90, so that every class is on both sides"
+        f"prepare.validation is {count}; of 100 images it must take 0, or 10 to 90, "
+        "so that every class is on both sides"
     )
 
 
-@pytest.mark.parametrize("labels", [[0] * 20 + [1], [0, 1], [0] * 500 + [1] * 2])
+@pytest.mark.parametrize("labels", [[0] * 20 + [1], [0, 1], [0] * 500 + [1] * 2], ids=["one", "each-one", "rare"])
 def test_too_few_images_of_a_class_are_refused(labels: list[int]) -> None:
     with pytest.raises(UserError, match=r"^prepare\.validation is 2; "):
-        kept, held_out = hold_out(with_labels(*labels), 2, seed=42)
-        # Where it is not refused, the promise must hold.
-        assert len(kept.labels_N.unique()) == len(held_out.labels_N.unique()) == 2
+        hold_out(with_labels(*labels), 2, seed=42)
 
 
 def test_shared_images_are_those_with_the_same_pixels() -> None:

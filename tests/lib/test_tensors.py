@@ -137,9 +137,7 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path, load: Callable[[
     ],
     ids=["empty", "a-byte", "zeros", "huge-header", "ones", "no-header", "header-too-long", "html", "png"],
 )
-def test_what_is_no_safetensors_file_is_refused(
-    tmp_path: Path, content: bytes, load: Callable[[Path], Any]
-) -> None:
+def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes, load: Callable[[Path], Any]) -> None:
     path = tmp_path / "split.safetensors"
     path.write_bytes(content)
     assert refusal(path, load).startswith("is damaged or no safetensors file of ours")
@@ -225,8 +223,9 @@ def test_a_damaged_file_is_refused_by_name_or_read_without_harm(
     try:
         tensors, about = load(path)
     except UserError as error:
-        assert str(error).startswith(str(path))
-        assert "\n" not in str(error)
+        message = str(error)
+        assert message.startswith(str(path))
+        assert "\n" not in message
     else:  # a pixel, a name or a number may have changed: DVC's own sums find that
         assert len(content) == len(whole)
         assert isinstance(about, dict)

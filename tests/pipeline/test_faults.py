@@ -1,0 +1,158 @@
+"""Faults at the worst moment: afterwards one run gives what an undisturbed run gives, and nothing is half-written.
+
+Prints a table of the faults tried. `pytest -s tests/pipeline/test_faults.py` shows it.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+KILLED = ["fetch", "prepare", "train_model_0", "train_model_2", "evaluate", "compare", "confusion"]
+KILLS_PER_STAGE = 7
+FAULTS: list[tuple[str, int, int]] = []  # what, how often, bytes lost
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table() -> Iterator[None]:
+    yield
+    print("\n\n| fault | tried | bytes lost |\n|---|---|---|")
+    for what, tried, lost in FAULTS:
+        print(f"| {what} | {tried} | {lost or 'none'} |")
+
+
+def outputs(stage: str) -> list[Path]:
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in STAGES[stage].get(kind, [])]
+    return [Path(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries]
+
+
+def contents(stages: list[str]) -> dict[Path, bytes]:
+    """The bytes of all outputs that exist, but for the measured times."""
+    paths = [path for stage in stages for path in outputs(stage) if "timing" not in path.parts]
+    return {path: path.read_bytes() for path in paths if path.exists()}
+
+
+def left_overs() -> list[Path]:
+    return [path for path in Path().rglob("*.tmp") if ".dvc" not in path.parts and path.name != "tmp"]
+
+
+def start(command: str, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command.split(),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("stage", KILLED)
+@pytest.mark.usefixtures("project")
+def test_a_stage_killed_at_any_moment_leaves_whole_files_and_runs_again(
+    stage: str, environment: dict[str, str], shell: Callable[..., str]
+) -> None:
+    command = STAGES[stage]["cmd"]
+    expected = contents([stage])
+    begun = time.monotonic()
+    shell(command)
+    duration = time.monotonic() - begun
+    moments = random.Random(stage)
+    for _ in range(KILLS_PER_STAGE):
+        for path in outputs(stage):
+            path.unlink(missing_ok=True)
+        process = start(command, environment)
+        # Imports take most of the time and write nothing: aim at the second half.
+        time.sleep(duration * moments.uniform(0.4, 1.05))
+        kill_group(process)
+        found = contents([stage])
+        assert {path: expected[path] == found[path] for path in found} == dict.fromkeys(found, True)
+    shell(command)
+    assert contents([stage]) == expected
+    assert left_overs() == []
+    FAULTS.append((f"`kill -9` of {stage}", KILLS_PER_STAGE, 0))
+
+
+@pytest.mark.usefixtures("project")
+def test_one_repro_mends_what_a_killed_repro_has_left(
+    environment: dict[str, str],
+    shell: Callable[..., str],
+    set_params: Callable[[dict[str, Any]], None],
+    reproduced: Path,
+) -> None:
+    expected = contents(list(STAGES))
+    set_params({"seed": 7})  # everything from fetch on has to run
+    for seconds in (4, 11, 19):
+        process = start("dvc repro", environment)
+        time.sleep(seconds)
+        kill_group(process)
+    set_params({"seed": 42})
+    shell("dvc repro")
+    assert contents(list(STAGES)) == expected
+    assert left_overs() == []
+    shell("dvc status -q")
+    FAULTS.append(("`kill -9` of `dvc repro`", 3, 0))
+
+
+@pytest.mark.usefixtures("project")
+def test_two_repros_at_once_do_no_harm(environment: dict[str, str], shell: Callable[..., str]) -> None:
+    expected = contents(list(STAGES))
+    for path in outputs("evaluate") + outputs("compare"):
+        path.unlink()
+    both = [start("dvc repro --no-run-cache", environment) for _ in range(2)]
+    assert 0 in [process.wait(timeout=300) for process in both]
+    shell("dvc repro")
+    assert contents(list(STAGES)) == expected
+    assert left_overs() == []
+    FAULTS.append(("two `dvc repro` at once", 1, 0))
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
+@pytest.mark.usefixtures("project")
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(stage: str, shell: Callable[..., str]) -> None:
+    expected = contents([stage])
+    for path in outputs(stage):
+        path.unlink()
+    # No file may grow beyond a kilobyte: every stage writes a larger one.
+    printed = shell(f"ulimit -f 1; {STAGES[stage]['cmd']}", status=1)
+    assert "Traceback" not in printed
+    assert "File too large" in printed.splitlines()[-1]
+    found = contents([stage])
+    assert {path: expected[path] for path in found} == found
+    assert left_overs() == []
+    shell(STAGES[stage]["cmd"])
+    assert contents([stage]) == expected
+    FAULTS.append((f"full disk in {stage}", 1, 0))
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
+@pytest.mark.usefixtures("project")
+def test_an_output_folder_that_cannot_be_written_is_one_clear_line(stage: str, shell: Callable[..., str]) -> None:
+    first = outputs(stage)[0]
+    for path in outputs(stage):
+        path.unlink()
+    for path in sorted(first.parent.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    first.parent.rmdir()
+    first.parent.write_text("a file where the folder should be")
+    printed = shell(STAGES[stage]["cmd"], status=1)
+    assert "Traceback" not in printed
+    assert str(first.parent) in printed.splitlines()[-1]
+    FAULTS.append((f"output folder of {stage} not writable", 1, 0))
