@@ -60,13 +60,16 @@ def read_answers(name: str) -> Answers:
     """The answers of a model, from its predictions.
 
     Raises:
-        UserError: the file holds the predictions of another model.
+        UserError: the file holds the predictions of another model, or not as many as were evaluated.
     """
     path = f"data/predictions/{name}.safetensors"
     arrays, about = load_arrays(path)
     if about.get("name") != name:
         raise UserError(f"{path} holds the predictions of {about.get('name')}, not {name}; run `dvc repro evaluate`")
     probabilities_NK, labels_N = arrays["probabilities"], arrays["labels"]
+    images = read_json(f"metrics/eval/{name}.json")["images"]
+    if len(labels_N) != images:
+        raise UserError(f"{path} holds {len(labels_N):,} predictions, not {images:,}; run `dvc repro --force evaluate`")
     return Answers(probabilities_NK.argmax(axis=1) == labels_N, reliability_bins(probabilities_NK, labels_N))
 
 

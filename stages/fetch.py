@@ -4,11 +4,11 @@ Writes the four files of `data/raw`, each as published to the last byte. A downl
 in the user's download cache. Takes seconds, or none if the files are there already.
 """
 
-import hashlib
 from pathlib import Path
 
 from stages.lib.errors import exit_cleanly
 from stages.lib.fashion_mnist import RAW_FILES
+from stages.lib.files import sha256_of
 from stages.lib.params import FetchParams, Params, load_params
 
 RAW = Path("data/raw")
@@ -41,8 +41,8 @@ def draw(params: Params) -> str:
 def describe(how: str) -> None:
     """Print name, size and sum of each file, and how they got there."""
     for file in RAW_FILES:
-        content = (RAW / file.name).read_bytes()
-        print(f"{file.name:<28} {len(content):>10,} bytes  sha256 {hashlib.sha256(content).hexdigest()[:12]}")
+        path = RAW / file.name
+        print(f"{file.name:<28} {path.stat().st_size:>11,} bytes  sha256 {sha256_of(path)[:12]}")
     print(f"{RAW}: {how}")
 
 

@@ -4,7 +4,6 @@ Writes `data/prepared/{train,validation,test}.safetensors`, `metrics/data.json` 
 Takes a few seconds.
 """
 
-import hashlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from stages.lib.datasets import Split, make_loader, save_split
 from stages.lib.devices import set_seeds
 from stages.lib.errors import UserError, exit_cleanly
 from stages.lib.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from stages.lib.files import write_json
+from stages.lib.files import sha256_of, write_json
 from stages.lib.idx import map_idx, unpack_images, unpack_labels
 from stages.lib.params import load_params
 from stages.lib.splitting import hold_out, shared_images
@@ -115,7 +114,7 @@ def describe(splits: dict[str, Split]) -> dict[str, Any]:
     mean = (pixels @ values) / pixels.sum()
     return {
         "source": train.source,
-        "sha256": {file.name: hashlib.sha256((RAW / file.name).read_bytes()).hexdigest() for file in RAW_FILES},
+        "sha256": {file.name: sha256_of(RAW / file.name) for file in RAW_FILES},
         "counts": {name: len(split) for name, split in splits.items()},
         "shape": list(train.images_N1HW.shape[1:]),
         "batch_size": BATCH_SIZE,
@@ -134,7 +133,8 @@ def describe(splits: dict[str, Split]) -> dict[str, Any]:
 
 def pixel_counts(split: Split) -> torch.Tensor:
     """How often each grey occurs, float64 `[256]`. Counted in parts: `bincount` widens what it counts."""
-    return torch.stack([part.flatten().bincount(minlength=256) for part in split.images_N1HW.split(1000)]).sum(0).double()
+    parts = [part.flatten().bincount(minlength=256) for part in split.images_N1HW.split(1000)]
+    return torch.stack(parts).sum(dim=0).double()
 
 
 def class_counts(split: Split) -> list[int]:

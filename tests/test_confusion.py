@@ -59,6 +59,16 @@ def set_best(folder: Path, **changes: Any) -> None:
     (folder / "metrics/best.json").write_text(json.dumps(about))
 
 
+def keep(folder: Path, images: int, run_stage: RunStage) -> None:
+    """Leave only the first test images, and evaluate again."""
+    path = folder / "data/prepared/test.safetensors"
+    test = load_split(path)
+    fewer = replace(test, images_N1HW=test.images_N1HW[:images].clone(), labels_N=test.labels_N[:images].clone())
+    save_split(path, fewer)
+    run_stage("evaluate", "model_0")
+    set_best(folder)
+
+
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """The figures by path, kept instead of rendered."""
@@ -164,10 +174,11 @@ def test_the_matrix_in_the_picture_counts_true_classes_in_rows(
 def test_titles_are_green_where_the_model_is_right_and_red_where_it_is_wrong(
     best: Path, run_stage: RunStage, set_params: SetParams, drawn: dict[str, Figure]
 ) -> None:
-    set_params({"confusion.samples": 77})
+    keep(best, 25, run_stage)
+    set_params({"confusion.samples": 25})
     run_stage("confusion")
     shown = panels(drawn["plots/predictions.png"])
-    assert len(shown) == 77
+    assert len(shown) == 25
     assert {colour for predicted, truth, colour, _ in shown if predicted == truth} == {GREEN}
     assert {colour for predicted, truth, colour, _ in shown if predicted != truth} == {RED}
     labels, predictions, _ = answers(best)
@@ -208,10 +219,11 @@ def test_mistakes_are_shown_with_the_most_confident_first(
 def test_more_samples_than_images_shows_them_all(
     best: Path, run_stage: RunStage, set_params: SetParams, drawn: dict[str, Figure]
 ) -> None:
+    keep(best, 12, run_stage)
     set_params({"confusion.samples": 100, "confusion.mistakes": 100})
     assert run_stage("confusion").returncode == 0
     labels, predictions, _ = answers(best)
-    assert len(panels(drawn["plots/predictions.png"])) == 77
+    assert len(panels(drawn["plots/predictions.png"])) == 12
     assert len(panels(drawn["plots/mistakes.png"])) == sum(a != b for a, b in zip(labels, predictions, strict=True))
 
 

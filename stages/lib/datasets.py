@@ -103,7 +103,9 @@ class BatchIndices(Sampler[Slice]):
             order_N = torch.randperm(self.images, generator=torch.Generator().manual_seed(seed))
         else:
             order_N = torch.arange(self.images)
-        for index_B in order_N.to(self.device).split(self.batch_size):
+        order_N = order_N.to(self.device)
+        for first in range(0, self.images, self.batch_size):
+            index_B = order_N[first : first + self.batch_size]
             yield self.world.share_of(index_B), len(index_B)
 
 

@@ -5,6 +5,7 @@ name is always the same, so that a rerun after a crash overwrites what the crash
 """
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,6 +53,12 @@ def copy(source: str | Path, target: str | Path) -> None:
     """Copy the bytes of `source` to `target`."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
+
+
+def sha256_of(path: str | Path) -> str:
+    """The sha256 sum of a file, as hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -102,16 +102,16 @@ def train_epoch(
     """
     model.train()
     # Results stay on the device until the epoch is over: nothing in the loop waits for them.
-    losses, hits, sizes = [], [], []
-    for batch in loader:
-        loss, batch_hits = step(batch)
-        losses.append(loss)
-        hits.append(batch_hits)
-        sizes.append(batch.size)
+    device = next(model.parameters()).device
+    losses_B = torch.empty(len(loader), device=device)
+    hits_B = torch.empty(len(loader), dtype=torch.int64, device=device)
+    sizes_B = np.empty(len(loader))
+    for number, batch in enumerate(loader):
+        losses_B[number], hits_B[number] = step(batch)
+        sizes_B[number] = batch.size
         progress.update(batch.size)
-    losses_B = world.sum(torch.stack(losses)) / world.size
-    accuracies_B = world.sum(torch.stack(hits)).cpu().numpy() / np.array(sizes) * 100
-    return losses_B.cpu().numpy(), accuracies_B
+    losses_B = world.sum(losses_B) / world.size
+    return losses_B.cpu().numpy(), world.sum(hits_B).cpu().numpy() / sizes_B * 100
 
 
 def make_step(model: nn.Module, lr: float, precision: str = "float32", world: World = ALONE) -> Step:
@@ -191,7 +191,7 @@ def _capture(step: Step, model: nn.Module, batch: Batch) -> Step:
         fixed.images_B1HW.copy_(batch.images_B1HW)
         fixed.labels_B.copy_(batch.labels_B)
         graph.replay()
-        return loss.clone(), hits.clone()
+        return loss, hits
 
     return replay
 
