@@ -28,10 +28,10 @@ bench: setup
 	@python -m tests.bench
 
 test: check
-	@python -m pytest
+	@python -m pytest --numprocesses auto --dist loadgroup
 
 test-fast: check
-	@python -m pytest -m "not slow"
+	@python -m pytest --numprocesses auto --dist loadgroup -m "not slow"
 
 check: setup
 	@ruff check .

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from stages.architectures import build_model
@@ -46,7 +47,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     weights, about = load_tensors(path)
     try:
-        model = build_model(about["arch"], about["hidden_units"], len(about["class_names"]))
+        shape = about["arch"], about["hidden_units"], len(about["class_names"])
+        with torch.device("meta"):  # takes no memory: the file may promise more than there is
+            build_model(*shape).load_state_dict(weights, assign=True)
+        model = build_model(*shape)
         model.load_state_dict(weights)
         model.eval()
         return Checkpoint(model, about["name"], about["arch"], about["memory_format"], tuple(about["class_names"]))

@@ -57,12 +57,18 @@ def load_split(path: str | Path) -> Split:
     tensors, about = load_tensors(path)
     try:
         images_N1HW, labels_N = tensors["images"], tensors["labels"]
-        split = Split(images_N1HW, labels_N, tuple(about["class_names"]), about["source"])
+        class_names, source = about["class_names"], about["source"]
     except KeyError as key:
         raise UserError(f"{path} has no {key}; run `dvc repro prepare` to make it again") from None
-    if images_N1HW.dtype != torch.uint8 or images_N1HW.shape != (len(split), 1, 28, 28):
+    if labels_N.dtype != torch.int64 or labels_N.ndim != 1:
+        raise UserError(f"{path} does not hold int64 labels [N]; run `dvc repro prepare`")
+    if images_N1HW.dtype != torch.uint8 or images_N1HW.shape != (len(labels_N), 1, 28, 28):
         raise UserError(f"{path} does not hold uint8 images [N, 1, 28, 28]; run `dvc repro prepare`")
-    return split
+    if not isinstance(class_names, list) or not isinstance(source, str):
+        raise UserError(f"{path} does not name its classes and its source; run `dvc repro prepare`")
+    if len(labels_N) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < len(class_names):
+        raise UserError(f"{path} has labels outside 0 to {len(class_names) - 1}; run `dvc repro prepare`")
+    return Split(images_N1HW, labels_N, tuple(class_names), source)
 
 
 Slice = tuple[Tensor, int]  # int64 indices [B] of what we read of a batch, and the size of the whole batch

@@ -169,7 +169,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     except (YAMLError, ValueError, LookupError, RecursionError) as error:  # ruamel lets some of its own through
         raise UserError(f"{path} is not valid YAML: {_in_one_line(error)}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold keys such as `seed: 42`, not {tree!r:.60}")
+        raise UserError(f"{path} must hold keys such as `seed: 42`, not {_shown(tree)}")
 
     blocks = {str(key): value for key, value in tree.items() if MODEL_NAME.fullmatch(str(key))}
     rest = {key: value for key, value in tree.items() if str(key) not in blocks}
@@ -180,7 +180,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 def _read(kind: type[Block], tree: Any, prefix: str, path: str | Path, **given: Any) -> Block:
     """Build dataclass `kind` from the mapping `tree` found at key `prefix`; `given` fields are taken as they are."""
     if not isinstance(tree, Mapping):
-        raise UserError(f"{path}: {prefix} is {tree!r:.60}; it must be a block of keys")
+        raise UserError(f"{path}: {prefix} is {_shown(tree)}; it must be a block of keys")
     hints = get_type_hints(kind, include_extras=True)
     expected = {spec.name: spec for spec in fields(kind) if spec.name not in given}  # type: ignore[arg-type]
 
@@ -203,12 +203,21 @@ def _read(kind: type[Block], tree: Any, prefix: str, path: str | Path, **given: 
             try:
                 values[name] = check(tree[name])
             except (ValueError, TypeError) as allowed:
-                raise UserError(f"{path}: {full_name} is {tree[name]!r:.60}; it must be {allowed}") from None
+                raise UserError(f"{path}: {full_name} is {_shown(tree[name])}; it must be {allowed}") from None
     return kind(**values)
 
 
 def _join(prefix: str, key: object) -> str:
-    return f"{prefix}.{key}" if prefix else str(key)
+    name = str(key) if str(key).isprintable() and str(key) else repr(key)
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _shown(value: object) -> str:
+    """The value as it can be printed in one short line."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # Python refuses to write out a whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _number(name: str) -> int:

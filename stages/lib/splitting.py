@@ -24,12 +24,9 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
     everything = torch.arange(len(split))
     if not count:
         return split, _part(split, everything[:0])
-    classes = len(split.labels_N.unique())
-    if not classes <= count <= len(split) - classes:
-        raise UserError(
-            f"prepare.validation is {count}; of {len(split):,} images it must take 0, or {classes} to "
-            f"{len(split) - classes:,}, so that every class is on both sides"
-        )
+    classes, counts = split.labels_N.unique(return_counts=True)
+    if not len(classes) <= count <= len(split) - len(classes) or counts.min() < 2:
+        raise _unfair(split, count, len(classes))
     from sklearn.model_selection import train_test_split  # 1.3 s to import: only where it is used
 
     kept, held_out = train_test_split(
@@ -37,13 +34,23 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
     )
     kept.sort()
     held_out.sort()
-    return _part(split, torch.from_numpy(kept)), _part(split, torch.from_numpy(held_out))
+    parts = _part(split, torch.from_numpy(kept)), _part(split, torch.from_numpy(held_out))
+    if any(len(part.labels_N.unique()) < len(classes) for part in parts):  # a rare class is easily left out
+        raise _unfair(split, count, len(classes))
+    return parts
 
 
 def shared_images(first: Split, second: Split) -> int:
     """How many images of `second` are, byte for byte, in `first` too. Remembers `second` only: give the smaller one."""
     wanted = Counter(_digests(second.images_N1HW))
     return sum(wanted.pop(digest, 0) for digest in _digests(first.images_N1HW))
+
+
+def _unfair(split: Split, count: int, classes: int) -> UserError:
+    return UserError(
+        f"prepare.validation is {count}; of {len(split):,} images it must take 0, or {classes} to "
+        f"{len(split) - classes:,}, so that every class is on both sides"
+    )
 
 
 def _part(split: Split, index: Tensor) -> Split:

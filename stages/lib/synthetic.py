@@ -27,9 +27,9 @@ TRAIN, TEST = 0, 1  # which stream of random numbers
 MOST_SHIFT = 3.0  # pixels, to each side
 MOST_TURN = 0.15  # radians, to each side
 SCALE = (0.8, 1.1)
-BRIGHTNESS = (0.1, 0.9)  # of the cloth, 0 black to 1 white
-DARKEST = 0.12  # no cloth is darker: it would be lost in the black around it
-CONTRAST = 0.9  # of a pattern, as a part of the brightness
+BRIGHTNESS = (0.15, 0.95)  # of the cloth, 0 black to 1 white
+DARKEST = 0.16  # no cloth is darker: it would be lost in the black around it
+CONTRAST = 0.8  # of a pattern, as a part of the brightness
 GRAIN = (0.0, 0.3)  # noise, as a part of the light
 
 # Shapes: N pictures of one class, H and W 28 pixels; N11 is one number for each picture.
@@ -166,7 +166,7 @@ def _weave(rng: np.random.Generator, x_NHW: Array, y_NHW: Array) -> Array:
     n = len(x_NHW)
     period, offset = _uniform(rng, n, 3, 7), _uniform(rng, n, 0, 1)
     across, upright = _stripes(y_NHW / period + offset), _stripes(x_NHW / period + offset)
-    speckle = rng.random(x_NHW.shape, np.float32) * 2 - 1
+    speckle = rng.random(x_NHW.shape, np.float32) - 0.5
     plain = np.zeros_like(x_NHW)
     patterns = (plain, across, upright, (across + upright) / 2, y_NHW / 14, x_NHW / 14, speckle)
     pattern_NHW = np.choose(rng.integers(0, len(patterns), (n, 1, 1)), patterns)

@@ -61,6 +61,8 @@ def _load(path: str | Path, framework: str) -> tuple[dict[str, Any], dict[str, A
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+    except OSError as error:  # of safetensors, which does not name the file
+        raise UserError(f"{path} cannot be read ({error}); see what it is, and run `dvc repro`") from None
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or no safetensors file of ours ({error}); run `dvc repro`") from None
     if not isinstance(about, dict):
