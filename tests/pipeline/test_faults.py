@@ -1,6 +1,6 @@
 """Faults at the worst moment: afterwards one run gives what an undisturbed run gives, and nothing is half-written.
 
-Prints a table of the faults tried. `pytest -s tests/pipeline/test_faults.py` shows it.
+The table of the faults tried ends the test run.
 """
 
 import os
@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,13 @@ ROOT = Path(__file__).parents[2]
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 KILLED = ["fetch", "prepare", "train_model_0", "train_model_2", "evaluate", "compare", "confusion"]
 KILLS_PER_STAGE = 6
-FAULTS: list[tuple[str, int, int]] = []  # what, how often, bytes lost
+Survived = Callable[[str, int], None]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def table() -> Iterator[None]:
-    yield
-    print("\n\n| fault | tried | bytes lost |\n|---|---|---|")
-    for what, tried, lost in FAULTS:
-        print(f"| {what} | {tried} | {lost or 'none'} |")
+@pytest.fixture
+def survived(record_property: Callable[[str, object], None]) -> Survived:
+    """`survived("full disk in prepare", 1)` puts a row into the table of faults that ends the test run."""
+    return lambda fault, tried: record_property("fault", (fault, tried))
 
 
 def outputs(stage: str) -> list[Path]:
@@ -67,7 +65,7 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
 @pytest.mark.parametrize("stage", KILLED)
 @pytest.mark.usefixtures("project")
 def test_a_stage_killed_at_any_moment_leaves_whole_files_and_runs_again(
-    stage: str, environment: dict[str, str], shell: Callable[..., str]
+    stage: str, environment: dict[str, str], shell: Callable[..., str], survived: Survived
 ) -> None:
     command = STAGES[stage]["cmd"]
     expected = contents([stage])
@@ -87,7 +85,7 @@ def test_a_stage_killed_at_any_moment_leaves_whole_files_and_runs_again(
     shell(command)
     assert contents([stage]) == expected
     assert left_overs() == []
-    FAULTS.append((f"`kill -9` of {stage}", KILLS_PER_STAGE, 0))
+    survived(f"`kill -9` of {stage}", KILLS_PER_STAGE)
 
 
 @pytest.mark.usefixtures("project")
@@ -95,7 +93,7 @@ def test_one_repro_mends_what_a_killed_repro_has_left(
     environment: dict[str, str],
     shell: Callable[..., str],
     set_params: Callable[[dict[str, Any]], None],
-    reproduced: Path,
+    survived: Survived,
 ) -> None:
     expected = contents(list(STAGES))
     set_params({"seed": 7})  # everything from fetch on has to run
@@ -108,11 +106,13 @@ def test_one_repro_mends_what_a_killed_repro_has_left(
     assert contents(list(STAGES)) == expected
     assert left_overs() == []
     shell("dvc status -q")
-    FAULTS.append(("`kill -9` of `dvc repro`", 3, 0))
+    survived("`kill -9` of `dvc repro`", 3)
 
 
 @pytest.mark.usefixtures("project")
-def test_two_repros_at_once_do_no_harm(environment: dict[str, str], shell: Callable[..., str]) -> None:
+def test_two_repros_at_once_do_no_harm(
+    environment: dict[str, str], shell: Callable[..., str], survived: Survived
+) -> None:
     expected = contents(list(STAGES))
     for path in outputs("evaluate") + outputs("compare"):
         path.unlink()
@@ -121,12 +121,14 @@ def test_two_repros_at_once_do_no_harm(environment: dict[str, str], shell: Calla
     shell("dvc repro")
     assert contents(list(STAGES)) == expected
     assert left_overs() == []
-    FAULTS.append(("two `dvc repro` at once", 1, 0))
+    survived("two `dvc repro` at once", 1)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
 @pytest.mark.usefixtures("project")
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(stage: str, shell: Callable[..., str]) -> None:
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
+    stage: str, shell: Callable[..., str], survived: Survived
+) -> None:
     expected = contents([stage])
     for path in outputs(stage):
         path.unlink()
@@ -139,12 +141,14 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(stage: st
     assert left_overs() == []
     shell(STAGES[stage]["cmd"])
     assert contents([stage]) == expected
-    FAULTS.append((f"full disk in {stage}", 1, 0))
+    survived(f"full disk in {stage}", 1)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
 @pytest.mark.usefixtures("project")
-def test_an_output_folder_that_cannot_be_written_is_one_clear_line(stage: str, shell: Callable[..., str]) -> None:
+def test_an_output_folder_that_cannot_be_written_is_one_clear_line(
+    stage: str, shell: Callable[..., str], survived: Survived
+) -> None:
     first = outputs(stage)[0]
     for path in outputs(stage):
         path.unlink()
@@ -155,4 +159,4 @@ def test_an_output_folder_that_cannot_be_written_is_one_clear_line(stage: str, s
     printed = shell(STAGES[stage]["cmd"], status=1)
     assert "Traceback" not in printed
     assert str(first.parent) in printed.splitlines()[-1]
-    FAULTS.append((f"output folder of {stage} not writable", 1, 0))
+    survived(f"output folder of {stage} not writable", 1)
