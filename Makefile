@@ -28,10 +28,10 @@ bench: setup
 	@python -m tests.bench
 
 test: check
-	@python -m pytest --numprocesses auto --dist loadgroup
+	@python -m pytest --numprocesses auto --dist loadfile
 
 test-fast: check
-	@python -m pytest --numprocesses auto --dist loadgroup -m "not slow"
+	@python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 check: setup
 	@ruff check .
