@@ -1,0 +1,197 @@
+"""DVC's experiments on this pipeline: each command that the README shows, and the way round each trap."""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+# The columns that tell experiments apart: of the figures the models' accuracies, of the parameters those that differ.
+SHOW = (
+    "dvc exp show --only-changed"
+    r" --drop '(?!Experiment|State|best$|models.*\.accuracy$|(seed|fetch|prepare|train|model_\d+)\b)'"
+    " --sort-by models.model_1.accuracy --sort-order desc"
+)
+
+Shell = Callable[..., str]
+SetParams = Callable[[dict[str, Any]], None]
+StagesRun = Callable[[str], list[str]]
+
+
+@pytest.fixture(scope="module")
+def sweep(copy_project: Callable[[], Path], shell: Shell) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A project after a grid of four runs and one that fails; the runs' names by their settings, such as "0.01 20".
+
+    Not to be changed.
+    """
+    folder = copy_project()
+    queued = shell(
+        "dvc exp run --queue -S 'model_1.lr=choice(0.01,0.1)' -S 'model_1.hidden_units=choice(10,20)'", folder=folder
+    )
+    names = {
+        f"{lr} {units}": name
+        for lr, units, name in re.findall(
+            r"model_1.lr=(\S+)', 'model_1.hidden_units=(\d+)'.*\nQueued .* '(\S+)'", queued
+        )
+    }
+    shell("dvc exp run --queue --name broken -S model_1.lr=-1", folder=folder)
+    shell("dvc queue start -j 2", folder=folder)
+    try:
+        deadline = time.monotonic() + 600
+        while re.search("Queued|Running", shell("dvc queue status", folder=folder)):
+            assert time.monotonic() < deadline, "the queue does not get done"
+            time.sleep(4)
+        yield folder, names
+    finally:
+        shell("dvc queue stop --kill", folder=folder)  # or idle workers would wait for more work, for some seconds
+
+
+@pytest.fixture
+def swept(
+    sweep: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, dict[str, str]]:
+    """The same in a copy of the test's own, the current folder."""
+    folder, names = sweep
+    copy = shutil.copytree(folder, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(copy)
+    return copy, names
+
+
+def test_an_experiment_reruns_three_stages_and_its_differences_can_be_shown(
+    project: Path, shell: Shell, stages_run: StagesRun
+) -> None:
+    output = shell("dvc exp run --name slow -S model_1.lr=0.05")
+    assert stages_run(output) == ["train_model_1", "evaluate", "compare"]
+    assert shell("dvc params diff").splitlines()[1:] == ["params.yaml  model_1.lr  0.1     0.05"]
+    changed = {line.split()[1] for line in shell("dvc metrics diff --targets metrics/compare.json").splitlines()[1:]}
+    assert "models.model_1.accuracy" in changed
+    assert not [metric for metric in changed if "model_0" in metric or "model_2" in metric]
+    assert "slow" in shell("dvc exp list")
+
+
+def test_a_grid_of_four_is_run_by_two_workers_and_leaves_the_workspace_alone(
+    swept: tuple[Path, dict[str, str]], shell: Shell
+) -> None:
+    _, names = swept
+    assert set(names) == {"0.01 10", "0.01 20", "0.1 10", "0.1 20"}
+    states = dict(re.findall(r"^[0-9a-f]{7} +(\S+) .* (\w+)$", shell("dvc queue status"), re.M))
+    assert states == dict.fromkeys(names.values(), "Success") | {"broken": "Failed"}
+    assert shell("git status --short") == ""
+
+
+def test_the_table_of_experiments_ranks_them_with_the_columns_that_matter(
+    swept: tuple[Path, dict[str, str]], shell: Shell
+) -> None:
+    _, names = swept
+    header, *rows = [line.split() for line in shell(SHOW).splitlines() if "──" not in line or "[" in line]
+    assert header == ["Experiment", "State", "models.model_1.accuracy", "model_1.hidden_units", "model_1.lr"]
+    runs = {row[2].strip("[]"): row[3:] for row in rows if row[0] in ("├──", "└──")}
+    assert set(runs) == {*names.values(), "broken"}
+    for settings, name in names.items():
+        lr, units = settings.split()
+        assert runs[name][2:] == [units, lr]
+    accuracies = [float(run[1]) for run in runs.values()]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_the_log_of_a_failed_run_says_why(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
+    assert "train: params.yaml: model_1.lr is -1; it must be a number above 0" in shell("dvc queue logs broken")
+    shell("dvc queue remove --failed")
+    assert "broken" not in shell("dvc queue status")
+
+
+def test_an_experiment_applied_is_in_the_workspace_with_its_data(
+    swept: tuple[Path, dict[str, str]], shell: Shell
+) -> None:
+    _, names = swept
+    shell(f"dvc exp apply {names['0.01 20']}")
+    assert "  lr: 0.01\n" in Path("params.yaml").read_text()
+    shell("dvc status -q")
+
+
+def test_what_apply_overwrites_can_be_had_back(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
+    _, names = swept
+    with Path("params.yaml").open("a") as file:
+        file.write("# not committed\n")
+    shell(f"dvc exp apply {names['0.01 20']}")
+    assert "# not committed" not in Path("params.yaml").read_text()
+
+    shell("git checkout . && git stash apply refs/exps/apply/stash && dvc checkout")
+    assert "# not committed" in Path("params.yaml").read_text()
+    shell("dvc status -q")
+
+
+def test_a_branch_of_an_experiment_has_its_results(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
+    _, names = swept
+    shell(f"dvc exp branch {names['0.1 20']} wider")
+    shell("git checkout wider")
+    shell("dvc status -q", status=1)  # git has changed dvc.lock, and the data are still the old ones
+    shell("dvc checkout")
+    shell("dvc status -q")
+    assert "  hidden_units: 20\n" in Path("params.yaml").read_text()
+
+
+def test_two_experiments_can_be_compared_in_figures_parameters_and_plots(
+    swept: tuple[Path, dict[str, str]], shell: Shell
+) -> None:
+    _, names = swept
+    first, second = names["0.01 10"], names["0.01 20"]
+    assert shell(f"dvc params diff {first} {second}").split()[-4:] == [
+        "params.yaml",
+        "model_1.hidden_units",
+        "10",
+        "20",
+    ]
+    figures = shell(f"dvc metrics diff {first} {second} --targets metrics/compare.json")
+    assert re.search(r"models\.model_1\.parameters +7960 +15910 +7950", figures)
+    both = shell(f"dvc exp diff {first} {second}")
+    assert "models.model_1.accuracy" in both
+    assert re.search(r"model_1\.hidden_units +10 +20 +10", both)
+
+    shell(f"dvc plots diff {first} {second}")
+    page = Path("dvc_plots/index.html").read_text()
+    assert first in page
+    assert second in page
+    assert Path(f"dvc_plots/static/{first}_plots_curves.png").exists()
+    assert shell("git status --short") == ""
+
+
+def test_settings_tried_before_are_restored_and_not_trained_again(
+    swept: tuple[Path, dict[str, str]], shell: Shell, stages_run: StagesRun
+) -> None:
+    assert stages_run(shell("dvc exp run --temp --name again -S model_1.lr=0.01")) == []
+    assert shell("git status --short") == ""
+    assert "again" in shell("dvc exp list")
+
+
+def test_a_file_unknown_to_git_reaches_an_experiment_elsewhere_once_it_is_added(
+    project: Path, shell: Shell, stages_run: StagesRun
+) -> None:
+    shutil.copy("stages/architectures/mlp.py", "stages/architectures/other.py")
+    command = "dvc exp run --temp -S model_1.arch=other train_model_1"
+    assert "No such file or directory" in shell(command, status=255)
+    shell("git add stages/architectures/other.py")
+    assert stages_run(shell(command)) == ["train_model_1"]
+
+
+def test_a_key_that_params_yaml_lacks_takes_a_plus(project: Path, shell: Shell) -> None:
+    hint = shell("dvc exp run -S model_1.memory_format=channels_last fetch", status=255)
+    assert "To append to your config use +model_1.memory_format=channels_last" in hint
+    shell("dvc exp run -S +model_1.memory_format=channels_last fetch")
+    assert shell("dvc params diff").split()[-4:] == ["params.yaml", "model_1.memory_format", "-", "channels_last"]
+
+
+def test_experiments_on_top_of_uncommitted_changes_need_a_name_in_git(
+    project: Path, shell: Shell, set_params: SetParams
+) -> None:
+    shell("git config --remove-section user")
+    set_params({"confusion.samples": 4})
+    command = "dvc exp run --queue -S model_1.lr=0.01"
+    assert "Git user name and email must be configured" in shell(command, status=255)
+    shell("git config user.name 'A Student' && git config user.email student@example.com")
+    shell(command)
