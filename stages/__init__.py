@@ -1,7 +1,8 @@
-"""The stages of the pipeline in dvc.yaml, one script each; `run` and `predict` are the commands beside them."""
+"""The stages of the pipeline in dvc.yaml, one script each; `run`, `predict`, `report` and `verify` are commands."""
 
 import os
 
-# Waiting threads sleep instead of spinning. Two spinning threads on a busy machine take ten times as long as one; read
-# by OpenMP when torch is imported, so it must stand before that.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# How long a thread that waits for another spins before it sleeps. OpenMP's default is ten times that: on a busy
+# machine, where the other may not be running at all, two threads then take many times as long as one. Without any
+# spinning they are slow on an idle machine. `make bench` shows it. Read when torch is imported: must stand before that.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")

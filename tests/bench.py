@@ -6,7 +6,7 @@ losses for the linear models, and for the convolutional one when it is given the
 
 Needs the prepared images of an up-to-date pipeline, and a machine that has nothing else to do. Measures also
 - the whole: the lecture's three trainings against `dvc repro` from the prepared images to the end, start-ups included,
-- what waiting threads cost on a busy machine, spinning as OpenMP does by default and sleeping as the stages do,
+- what threads that wait for each other cost on an idle and on a busy machine,
 - how far the convolutional model is from what the machine can calculate, by a large matrix product.
 """
 
@@ -25,6 +25,12 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("model_0", "model_1", "model_2")
+WAITING = {
+    "spin for ever": {"OMP_WAIT_POLICY": "ACTIVE"},
+    "spin by default": {"GOMP_SPINCOUNT": "300000"},
+    "spin a little, as stages do": {},
+    "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
 
 
 def main() -> None:
@@ -190,7 +196,7 @@ def busy_machine(rounds: int) -> None:
     """One epoch of model_1 and model_2 beside as many spinning processes as there are CPUs, and without them."""
     print(f"\n{'one epoch, waiting threads':<36}{'idle s':>20}{'busy s':>20}")
     for name in ("model_1", "model_2"):
-        for policy in ("ACTIVE", "PASSIVE"):
+        for policy, setting in WAITING.items():
             times: dict[bool, list[float]] = {False: [], True: []}
             for _ in range(rounds):
                 for busy, seconds in times.items():
@@ -200,13 +206,12 @@ def busy_machine(rounds: int) -> None:
                         if busy
                     ]
                     try:
-                        seconds.append(run_side("stage", name, 1, OMP_WAIT_POLICY=policy)["seconds"])
+                        seconds.append(run_side("stage", name, 1, **setting)["seconds"])
                     finally:
                         for burner in burners:
                             burner.kill()
                             burner.wait()
-            what = "spin" if policy == "ACTIVE" else "sleep (as the stages do)"
-            print(f"{name + ' ' + what:<36}{spread(times[False]):>20}{spread(times[True]):>20}", flush=True)
+            print(f"{name + ' ' + policy:<36}{spread(times[False]):>20}{spread(times[True]):>20}", flush=True)
 
 
 def arithmetic_limit() -> None:

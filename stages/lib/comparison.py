@@ -55,7 +55,8 @@ def comparison_text() -> str:
 
 def pair_text(pair: dict[str, Any]) -> str:
     """What the paired test says of two models, with its figures."""
+    p_value = f"= {pair['p_value']:.2g}" if pair["p_value"] else "< 1e-300"  # too small for a float
     return (
         f"{pair['verdict']}: only {pair['first']} is right on {pair['only_first_right']:,} images, only "
-        f"{pair['second']} on {pair['only_second_right']:,} (p = {pair['p_value']:.2g})"
+        f"{pair['second']} on {pair['only_second_right']:,} (p {p_value})"
     )

@@ -10,7 +10,9 @@ computed with the arithmetic that IEEE 754 fixes to the last bit (no sine, no po
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ CONTRAST = 0.8  # of a pattern, as a part of the brightness
 GRAIN = (0.0, 0.3)  # noise, as a part of the light
 
 # Shapes: N pictures of one class, H and W 28 pixels; N11 is one number for each picture.
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float32
 Points = Sequence[tuple[Array | float, Array | float]]  # x and y of corners, each for all pictures or for each one
 
 
@@ -196,7 +198,7 @@ def polygon(x_NHW: Array, y_NHW: Array, corners: Points) -> Array:
 def stroke(x_NHW: Array, y_NHW: Array, points: Points, width: Array | float) -> Array:
     """Distance of every pixel to a line of this width through `points`, below 0 on it. `[N, H, W]`."""
     nearest_NHW = np.full(x_NHW.shape, np.inf, np.float32)
-    for (ax, ay), (bx, by) in zip(points, points[1:], strict=False):
+    for (ax, ay), (bx, by) in pairwise(points):
         nearest_NHW = np.minimum(nearest_NHW, _squared_distance(x_NHW, y_NHW, ax, ay, bx, by))
     return np.sqrt(nearest_NHW) - 0.5 * width
 
@@ -236,7 +238,7 @@ def _bodice(
 ) -> Array:
     """Sew what T-shirt, pullover, dress, coat and shirt share, two sleeves and a body; return the body's distance.
 
-    Half widths of chest, waist and hem; y of the hem; length, spread (0 hangs down, 1 stands out) and width of a sleeve.
+    Half widths of chest, waist and hem; y of the hem; length, spread (0 hangs down, 1 stands out), width of a sleeve.
     """
     shoulder = chest + 0.3
     out, down = _unit(spread, 1 - spread)  # the direction of the right sleeve
