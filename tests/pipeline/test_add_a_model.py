@@ -9,12 +9,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-README = Path(__file__).parents[2] / "README.md"
-
 
 def code_blocks(language: str) -> list[str]:
     """The blocks of code in the README's section on adding a model."""
-    section = README.read_text(encoding="utf-8").split("\n## Add a model\n")[1].split("\n## ")[0]
+    section = Path("README.md").read_text(encoding="utf-8").split("\n## Add a model\n")[1].split("\n## ")[0]
     return [textwrap.dedent(code) for code in re.findall(rf"^ *```{language}\n(.*?)^ *```$", section, re.S | re.M)]
 
 

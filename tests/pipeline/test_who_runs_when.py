@@ -96,3 +96,12 @@ def test_another_architecture_runs_the_training_of_its_model_and_what_follows(
     ran = stages_run(shell("dvc repro"))
     same_winner = Path("metrics/best.json").read_bytes() == (reproduced / "metrics/best.json").read_bytes()
     assert ran == ["train_model_2", "evaluate", "compare"] + ([] if same_winner else ["confusion"])
+
+
+def test_another_winner_is_looked_at_anew(
+    project: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun
+) -> None:
+    assert '"model": "model_0"' in Path("metrics/best.json").read_text()
+    set_params({"model_0.lr": 0.0001, "model_0.epochs": 1})
+    assert stages_run(shell("dvc repro")) == ["train_model_0", "evaluate", "compare", "confusion"]
+    assert '"model": "model_0"' not in Path("metrics/best.json").read_text()
