@@ -73,6 +73,18 @@ def test_the_files_pass_the_checks_of_the_real_ones(drawn: Path, tmp_path: Path)
     assert unpack_labels(drawn / TRAIN_LABELS, tmp_path / "labels") == 1200
 
 
+def test_torchvision_reads_the_files_as_fashion_mnist(drawn: Path, tmp_path: Path) -> None:
+    from torchvision.datasets import FashionMNIST
+
+    for file in RAW_FILES:
+        unpack = unpack_images if "images" in file.name else unpack_labels
+        unpack(drawn / file.name, tmp_path / "FashionMNIST" / "raw" / file.name.removesuffix(".gz"))
+    for is_train, images, labels in ((True, TRAIN_IMAGES, TRAIN_LABELS), (False, TEST_IMAGES, TEST_LABELS)):
+        read = FashionMNIST(tmp_path, train=is_train)
+        assert np.array_equal(read.data.numpy(), images_in(drawn, images))
+        assert np.array_equal(read.targets.numpy(), labels_in(drawn, labels))
+
+
 @pytest.mark.slow
 def test_the_three_models_come_out_in_the_order_of_the_real_images(tmp_path: Path) -> None:
     import torch
