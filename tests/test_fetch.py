@@ -103,7 +103,7 @@ def test_the_published_files_are_fetched_once_and_then_found_whole(tmp_path: Pat
         pytest.skip("FASHION_MNIST_MIRROR is not set")
     done = fetch(tmp_path, "fashion-mnist", first=mirror)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"train-images-idx3-ubyte.gz   26,421,880 bytes  sha256 {RAW_FILES[0].sha256[:12]}" in done.stdout
+    assert f"train-images-idx3-ubyte.gz    26,421,880 bytes  sha256 {RAW_FILES[0].sha256[:12]}" in done.stdout
     assert sorted(path.name for path in (tmp_path / "data" / "raw").iterdir()) == NAMES
 
     again = fetch(tmp_path, "fashion-mnist", refusing)
