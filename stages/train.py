@@ -18,6 +18,7 @@ from stages.lib.devices import pick_device, place, set_seeds
 from stages.lib.distributed import join_world
 from stages.lib.errors import exit_cleanly
 from stages.lib.files import write_csv, write_json
+from stages.lib.memory import keep_freed_memory
 from stages.lib.params import load_params
 from stages.lib.training import fit, is_chance
 from stages.lib.versions import check_versions
@@ -32,6 +33,7 @@ def main() -> None:
         start_processes(params.train.processes)
     versions = check_versions("torch")
     torch.set_num_threads(params.train.threads)
+    keep_freed_memory()
     device = pick_device(params.train.device)
 
     train = load_split("data/prepared/train.safetensors").to(device)

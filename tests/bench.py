@@ -110,6 +110,7 @@ def stage_side(name: str, epochs: int, memory_format: str | None = None) -> dict
     from stages.architectures import build_model
     from stages.lib.datasets import load_split
     from stages.lib.devices import pick_device, place, set_seeds
+    from stages.lib.memory import keep_freed_memory
     from stages.lib.params import load_params
     from stages.lib.training import fit
 
@@ -118,6 +119,7 @@ def stage_side(name: str, epochs: int, memory_format: str | None = None) -> dict
     if memory_format:
         model_params = replace(model_params, memory_format=memory_format)
     torch.set_num_threads(params.train.threads)
+    keep_freed_memory()
     device = pick_device(params.train.device)
     train = load_split("data/prepared/train.safetensors").to(device)
     test = load_split("data/prepared/test.safetensors").to(device)

@@ -82,8 +82,8 @@ class ImageBatches(Dataset[Batch]):
 
     def __getitem__(self, part: Slice) -> Batch:
         index_B, size = part
-        images_B1HW = self.split.images_N1HW[index_B].to(torch.float32).div_(255)
-        return Batch(images_B1HW, self.split.labels_N[index_B], size)
+        images_B1HW = self.split.images_N1HW.index_select(0, index_B) / 255  # in float32, as ToTensor
+        return Batch(images_B1HW, self.split.labels_N.index_select(0, index_B), size)
 
 
 class BatchIndices(Sampler[Slice]):

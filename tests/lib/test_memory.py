@@ -1,0 +1,31 @@
+"""Memory: a training step uses again what the one before it gave back."""
+
+import subprocess
+import sys
+
+import pytest
+
+STEPS = """
+import resource
+import torch
+from stages.architectures import build_model
+from stages.lib.datasets import Batch
+from stages.lib.memory import keep_freed_memory
+from stages.lib.training import make_step
+
+torch.set_num_threads(1)
+keep_freed_memory()
+step = make_step(build_model("tiny_vgg", 10, 10).to(memory_format=torch.channels_last), lr=0.1)
+batch = Batch(torch.rand(32, 1, 28, 28), torch.arange(32) % 10, 32)
+for number in range(40):
+    if number == 20:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step(batch)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that gives memory back")
+def test_a_step_of_the_convolutional_network_asks_the_system_for_no_new_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 20, "page faults per step"
