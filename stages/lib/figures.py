@@ -204,21 +204,21 @@ def filters(layers: Mapping[str, tuple[str, NDArray[Any]]], source: str, most: i
     """
     title = titled("First-layer weights: blue below 0, white 0, red above", source)
     columns = min(most, max((len(weights_UHW) for _, weights_UHW in layers.values()), default=1))
-    figure = _figure((max(2 + 0.9 * columns, 6), 0.7 + 1.0 * max(len(layers), 1)), title)
-    grid = figure.subplots(max(len(layers), 1), columns, squeeze=False)
-    for axes in grid.ravel():
-        axes.axis("off")
-    for axes_of_row, (name, (label, weights_UHW)) in zip(grid, layers.items(), strict=False):
+    rows = max(len(layers), 1)
+    figure = _figure((max(2 + 0.9 * columns, 6), 0.7 + 1.0 * rows), title)
+    axes_of_rows = figure.subplots(rows, squeeze=False)[:, 0]
+    for axes, (name, (label, weights_UHW)) in zip(axes_of_rows, layers.items(), strict=False):
         shown_UHW = weights_UHW[:columns]
         largest = float(np.abs(shown_UHW).max()) or 1.0  # each model on a scale of its own
-        for axes, weights_HW in zip(axes_of_row, shown_UHW, strict=False):
-            axes.imshow(weights_HW, cmap="RdBu_r", vmin=-largest, vmax=largest)
+        for number, weights_HW in enumerate(shown_UHW):
+            axes.imshow(weights_HW, cmap="RdBu_r", vmin=-largest, vmax=largest, extent=(number, number + 0.88, 0, 0.88))
+        axes.set(xlim=(0, columns), ylim=(0, 0.88))
         count = f"{len(shown_UHW)} of {len(weights_UHW)} units"
-        axes_of_row[0].text(
-            -0.15, 0.5, f"{name}\n{label}\n{count}", transform=axes_of_row[0].transAxes, ha="right", va="center"
-        )
+        axes.text(-0.15, 0.44, f"{name}\n{label}\n{count}", ha="right", va="center")
+    for axes in axes_of_rows:
+        axes.axis("off")
     if not layers:
-        grid[0, 0].text(0.5, 0.5, "no first layer whose weights make a picture", ha="center")
+        axes_of_rows[0].text(0.5, 0.5, "no first layer whose weights make a picture", ha="center")
     return figure
 
 

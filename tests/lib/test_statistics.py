@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from stages.lib.statistics import mcnemar_test, wilson_interval
 
@@ -51,6 +54,18 @@ def test_the_paired_test_gives_the_known_value(only_first: int, only_second: int
     test = mcnemar_test(*answers(794, only_first, only_second, 570))
     assert test.p_value == pytest.approx(p_value, rel=1e-3)
     assert (test.only_first, test.only_second) == (only_first, only_second)
+
+
+@given(st.integers(1, 20_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
+def test_the_interval_is_that_of_scipy(counts: tuple[int, int]) -> None:
+    interval = binomtest(*counts).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(*counts) == pytest.approx((100 * interval.low, 100 * interval.high), rel=1e-9, abs=1e-9)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_the_paired_test_is_the_two_sided_binomial_test_of_scipy(only_first: int, only_second: int) -> None:
+    expected = binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
+    assert mcnemar_test(*answers(5, only_first, only_second, 5)).p_value == pytest.approx(expected, rel=1e-9)
 
 
 def test_images_on_which_both_agree_do_not_count() -> None:
