@@ -5,7 +5,7 @@ process of its own, in turns, and prints medians with their spread. Checks that 
 losses for the linear models, and for the convolutional one when it is given the lecture's memory format.
 
 Needs the prepared images of an up-to-date pipeline, and a machine that has nothing else to do. Measures also
-- the whole: the lecture's three trainings against `dvc repro` from the prepared images to the end, start-ups included,
+- the whole: the lecture's three trainings against `dvc repro` from the fetched files to the end, start-ups included,
 - what threads that wait for each other cost on an idle and on a busy machine,
 - how far the convolutional model is from what the machine can calculate, by a large matrix product.
 """
@@ -25,18 +25,20 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("model_0", "model_1", "model_2")
+# How the two threads of a training wait for each other; the lecture's loop spins by default.
 WAITING = {
-    "spin for ever": {"OMP_WAIT_POLICY": "ACTIVE"},
-    "spin by default": {"GOMP_SPINCOUNT": "300000"},
-    "spin a little, as stages do": {},
+    "the lecture's loop": {},
+    "one thread": {},
     "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "spin a little, as stages do": {},
+    "spin by default": {"GOMP_SPINCOUNT": "300000"},
 }
 
 
 def main() -> None:
     arguments = parse_arguments()
     if arguments.side:
-        print(json.dumps(SIDES[arguments.side](arguments.model, arguments.epochs)))
+        print(json.dumps(SIDES[arguments.side](arguments.model, arguments.epochs, arguments.threads)))
         return
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, {processor()}, commit {commit()}, ", end="")
     print(f"{arguments.rounds} rounds of {arguments.epochs} epoch(s), load {os.getloadavg()[0]:.2f} at the start\n")
@@ -49,7 +51,7 @@ def main() -> None:
 # --- the two sides, each run in a process of its own ------------------------------------------------------------------
 
 
-def lecture_side(name: str, epochs: int) -> dict[str, Any]:
+def lecture_side(name: str, epochs: int, threads: int | None) -> dict[str, Any]:
     """The plain loop: a Python object for every image, a DataLoader that collates them, metrics read every step."""
     import torch
     from torch import nn
@@ -62,7 +64,7 @@ def lecture_side(name: str, epochs: int) -> dict[str, Any]:
 
     params = load_params()
     model_params = params.model(name)
-    torch.set_num_threads(params.train.threads)
+    torch.set_num_threads(threads or params.train.threads)
     root = os.environ["BENCH_RAW"]
     train_data = FashionMNIST(root, train=True, transform=ToTensor())
     test_data = FashionMNIST(root, train=False, transform=ToTensor())
@@ -100,7 +102,7 @@ def lecture_side(name: str, epochs: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "losses": losses, "images": epochs * len(train_data)}
 
 
-def stage_side(name: str, epochs: int, memory_format: str | None = None) -> dict[str, Any]:
+def stage_side(name: str, epochs: int, threads: int | None, memory_format: str | None = None) -> dict[str, Any]:
     """What `python -m stages.train` does between reading the images and writing the model."""
     import stages  # noqa: F401  # sets how threads wait, before torch is imported
 
@@ -118,7 +120,7 @@ def stage_side(name: str, epochs: int, memory_format: str | None = None) -> dict
     model_params = replace(params.model(name), epochs=epochs)
     if memory_format:
         model_params = replace(model_params, memory_format=memory_format)
-    torch.set_num_threads(params.train.threads)
+    torch.set_num_threads(threads or params.train.threads)
     keep_freed_memory()
     device = pick_device(params.train.device)
     train = load_split("data/prepared/train.safetensors").to(device)
@@ -132,15 +134,17 @@ def stage_side(name: str, epochs: int, memory_format: str | None = None) -> dict
     return {"seconds": time.perf_counter() - start, "losses": losses, "images": epochs * len(train)}
 
 
-def contiguous_side(name: str, epochs: int) -> dict[str, Any]:
-    return stage_side(name, epochs, memory_format="contiguous")
+def contiguous_side(name: str, epochs: int, threads: int | None) -> dict[str, Any]:
+    return stage_side(name, epochs, threads, memory_format="contiguous")
 
 
 SIDES = {"lecture": lecture_side, "stage": stage_side, "contiguous": contiguous_side}
 
 
-def run_side(side: str, name: str, epochs: int, **environment: str) -> dict[str, Any]:
+def run_side(side: str, name: str, epochs: int, threads: int | None = None, **environment: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.bench", "--side", side, "--model", name, "--epochs", str(epochs)]
+    if threads:
+        command += ["--threads", str(threads)]
     variables = os.environ | {"BENCH_RAW": str(unpacked_raw())} | environment
     done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -181,39 +185,37 @@ def race_pipeline(rounds: int) -> None:
             shutil.rmtree(project, ignore_errors=True)
             subprocess.run(["git", "clone", "--quiet", ROOT, project], check=True)
             shutil.copytree(ROOT / "data/raw", project / "data/raw")
-            dvc = [sys.executable, "-m", "dvc", "repro", "--quiet", "--force"]
-            subprocess.run([*dvc, "prepare"], cwd=project, check=True, stdout=subprocess.DEVNULL)
+            stages = ["prepare", *(f"train_{name}" for name in MODELS), "evaluate", "compare", "confusion"]
+            dvc = [sys.executable, "-m", "dvc", "repro", "--quiet", "--force", "--single-item", *stages]
             start = time.perf_counter()
-            stages = ["train_model_0", "train_model_1", "train_model_2", "evaluate", "compare", "confusion"]
-            subprocess.run([*dvc, "--single-item", *stages], cwd=project, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(dvc, cwd=project, check=True, stdout=subprocess.DEVNULL)
             pipeline.append(time.perf_counter() - start)
     ratios = [slow / fast for slow, fast in zip(lecture, pipeline, strict=True)]
-    print(
-        f"\nthe whole, 3 epochs: three plain trainings {spread(lecture)} s, dvc repro with evaluation, comparison and"
-    )
-    print(f"pictures {spread(pipeline)} s: {spread(ratios, 'x')}", flush=True)
+    print(f"\nthe whole, 3 epochs: three plain trainings {spread(lecture)} s, dvc repro from prepare to the pictures")
+    print(f"{spread(pipeline)} s: {spread(ratios, 'x')}", flush=True)
 
 
-def busy_machine(rounds: int) -> None:
-    """One epoch of model_1 and model_2 beside as many spinning processes as there are CPUs, and without them."""
-    print(f"\n{'one epoch, waiting threads':<36}{'idle s':>20}{'busy s':>20}")
-    for name in ("model_1", "model_2"):
-        for policy, setting in WAITING.items():
+def busy_machine(most: int) -> None:
+    """One epoch beside as many spinning processes as there are CPUs, and without them; of model_2 one round only."""
+    cpus = os.cpu_count() or 1
+    print(f"\n{f'one epoch beside {cpus} busy processes':<42}{'idle s':>20}{'busy s':>24}")
+    for name, rounds in (("model_1", most), ("model_2", 1)):
+        for label, setting in WAITING.items():
+            side = "lecture" if label == "the lecture's loop" else "stage"
+            threads = 1 if label == "one thread" else None
             times: dict[bool, list[float]] = {False: [], True: []}
             for _ in range(rounds):
                 for busy, seconds in times.items():
                     burners = [
-                        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-                        for _ in range(os.cpu_count() or 1)
-                        if busy
+                        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cpus) if busy
                     ]
                     try:
-                        seconds.append(run_side("stage", name, 1, **setting)["seconds"])
+                        seconds.append(run_side(side, name, 1, threads, **setting)["seconds"])
                     finally:
                         for burner in burners:
                             burner.kill()
                             burner.wait()
-            print(f"{name + ' ' + policy:<36}{spread(times[False]):>20}{spread(times[True]):>20}", flush=True)
+            print(f"{f'{name}, {label}':<42}{spread(times[False]):>20}{spread(times[True]):>24}", flush=True)
 
 
 def arithmetic_limit() -> None:
@@ -283,6 +285,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--side", choices=["lecture", "stage", "contiguous"], help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
