@@ -28,4 +28,4 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
 @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that gives memory back")
 def test_a_step_of_the_convolutional_network_asks_the_system_for_no_new_memory() -> None:
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 20, "page faults per step"
+    assert float(done.stdout) < 100, "page faults per step; some 500 without"
