@@ -110,6 +110,28 @@ def test_one_repro_mends_what_a_killed_repro_has_left(
 
 
 @pytest.mark.usefixtures("project")
+def test_one_repro_goes_on_after_ctrl_c(
+    environment: dict[str, str],
+    shell: Callable[..., str],
+    set_params: Callable[[dict[str, Any]], None],
+    survived: Survived,
+) -> None:
+    expected = contents(list(STAGES))
+    set_params({"seed": 7})
+    for seconds in (3, 6, 9):
+        process = start("dvc repro", environment)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as from a terminal: every process of the group gets it
+        assert process.wait(timeout=30) != 0
+        assert left_overs() == []
+    set_params({"seed": 42})
+    shell("dvc repro")
+    assert contents(list(STAGES)) == expected
+    shell("dvc status -q")
+    survived("Ctrl-C in `dvc repro`", 3)
+
+
+@pytest.mark.usefixtures("project")
 def test_two_repros_at_once_do_no_harm(
     environment: dict[str, str], shell: Callable[..., str], survived: Survived
 ) -> None:
@@ -159,4 +181,27 @@ def test_an_output_folder_that_cannot_be_written_is_one_clear_line(
     printed = shell(STAGES[stage]["cmd"], status=1)
     assert "Traceback" not in printed
     assert str(first.parent) in printed.splitlines()[-1]
-    survived(f"output folder of {stage} not writable", 1)
+    survived(f"a file where the folder of {stage} should be", 1)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
+@pytest.mark.usefixtures("project")
+def test_a_read_only_output_folder_is_one_clear_line_and_loses_nothing(
+    stage: str, shell: Callable[..., str], survived: Survived
+) -> None:
+    expected = contents([stage])
+    folders = {path.parent for path in outputs(stage)}
+    # Modes do not bind root, unless it gives up the capability to override them.
+    bound = "setpriv --bounding-set -dac_override " if os.geteuid() == 0 else ""
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        printed = shell(f"{bound}{STAGES[stage]['cmd']}", status=1)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert "Traceback" not in printed
+    assert "Permission denied" in printed.splitlines()[-1]
+    assert contents([stage]) == expected
+    assert left_overs() == []
+    survived(f"output folder of {stage} read-only", 1)
