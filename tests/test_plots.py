@@ -121,6 +121,15 @@ class TestDvc:
             computed = {entry["as"] for entry in spec.get("transform", [])} | {"at"}  # at: the diagonal's own data
             assert set(fields(spec)) <= set(values(spec)[0]) | computed, name
 
+    def test_hands_editors_the_templates_and_what_belongs_into_them(self, repository: Path) -> None:
+        command = [sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "--split", "--json", "--targets", *TOP_LEVEL]
+        done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
+        for name, (plot,) in json.loads(done.stdout)["data"].items():
+            fillings, content = plot["anchor_definitions"], json.dumps(plot["content"])
+            assert set(plot["revisions"]) == {"HEAD", "workspace"}
+            assert len(fillings["<DVC_METRIC_DATA>"]) > 0, name
+            assert set(re.findall("<DVC_METRIC_[A-Z_]+>", content)) <= set(fillings), name
+
     def test_puts_the_models_of_both_revisions_into_one_plot(self, repository: Path) -> None:
         plots = specs(repository, "diff", "HEAD")
         for name in ("test_loss", "test_accuracy"):
