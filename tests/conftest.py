@@ -1,6 +1,7 @@
 """What several tests share: small data, a folder to run stages in, and a way to run them without a new process."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -93,14 +94,22 @@ def run_stage(
     return run
 
 
+@pytest.fixture
+def survived(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """`survived("full disk")` counts a fault that did no harm for the table that ends the test run."""
+    return lambda fault, tried=1: record_property("fault", (fault, tried))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """End with the table of the faults that the results came through unharmed, from whichever process tried them."""
-    passed = terminalreporter.stats.get("passed", [])
-    faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
-    if faults:
-        terminalreporter.section("faults tried, outputs compared byte by byte afterwards")
-        for fault, tried in sorted(faults):
-            terminalreporter.write_line(f"{fault:<50} {tried:>3} times, bytes lost: none")
+    """End with the table of the faults that did no harm, from whichever process tried them."""
+    tried: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        tried.update({value[0]: value[1] for name, value in report.user_properties if name == "fault"})
+    if tried:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(f"{'fault':<48} {'tried':>5} {'survived':>8}  bytes lost")
+        for fault, times in sorted(tried.items()):
+            terminalreporter.write_line(f"{fault:<48} {times:>5} {times:>8}  none")
 
 
 def _set_keys(path: Path, changes: dict[str, Any]) -> None:

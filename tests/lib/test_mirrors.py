@@ -200,7 +200,12 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
 
 @pytest.mark.parametrize("kind", BAD_ANSWERS)
 def test_a_bad_mirror_is_named_in_one_line_and_the_next_one_tried(
-    kind: str, serve: Serve, fetch: Fetch, raw: Path, capfd: pytest.CaptureFixture[str]
+    kind: str,
+    serve: Serve,
+    fetch: Fetch,
+    raw: Path,
+    capfd: pytest.CaptureFixture[str],
+    survived: Callable[[str], None],
 ) -> None:
     answer, what = BAD_ANSWERS[kind]
     bad, next_one = serve(answer), serve(good)
@@ -211,6 +216,7 @@ def test_a_bad_mirror_is_named_in_one_line_and_the_next_one_tried(
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
     assert re.fullmatch(rf"fetch: {re.escape(bad)}: .*({what}).*; trying the next", lines[0])
+    survived("mirror that answers badly")
 
 
 @pytest.mark.parametrize("kind", BAD_ANSWERS)

@@ -153,7 +153,12 @@ def test_it_runs_where_git_knows_no_name(
 
 
 def test_after_ctrl_c_in_a_training_nothing_is_left_behind_and_the_next_run_completes(
-    project: Path, environment: dict[str, str], shell: Shell, set_params: SetParams, stages_run: StagesRun
+    project: Path,
+    environment: dict[str, str],
+    shell: Shell,
+    set_params: SetParams,
+    stages_run: StagesRun,
+    survived: Callable[[str], None],
 ) -> None:
     set_params({"model_1.epochs": 10_000, "model_2.epochs": 10_000})
     with subprocess.Popen(
@@ -179,6 +184,7 @@ def test_after_ctrl_c_in_a_training_nothing_is_left_behind_and_the_next_run_comp
     set_params({"model_1.epochs": 2, "model_2.epochs": 1})
     assert stages_run(shell(RUN)) == ["train_model_1", "evaluate", "compare"]
     shell("dvc status -q")
+    survived("Ctrl-C in make run")
 
 
 def group_lives(group: int) -> bool:
