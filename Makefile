@@ -4,6 +4,7 @@
 # make bench       race the stages against the lecture's plain loop
 # make test        set up, then every check: ruff, mypy, all tests
 # make test-fast   the same without the slow tests; they must cover 95 % of stages/
+# make mutate      change the code that decides figures, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters and the data?
 # make lock        make requirements.txt again from pyproject.toml
 # make clean       remove what was set up and trained; downloads stay in the user's cache
@@ -14,7 +15,7 @@ PYTEST := python -m pytest --numprocesses auto --dist loadfile
 SETUP := $(BIN)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run report verify bench test test-fast check check-lock lock setup clean
+.PHONY: run report verify bench test test-fast mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.run
@@ -33,6 +34,9 @@ test: test-fast
 
 test-fast: check
 	@$(PYTEST) -m "not slow" --cov --cov-report=term
+
+mutate: setup
+	@python -m tests.mutation
 
 check: setup
 	@ruff check .
@@ -62,4 +66,4 @@ lock: setup
 	  --no-emit-find-links --extra dev --output-file requirements.txt pyproject.toml
 
 clean:
-	rm -rf .venv data models logs report.html .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv data models logs report.html .mutation .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache

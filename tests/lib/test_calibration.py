@@ -62,3 +62,15 @@ def test_the_error_does_not_depend_on_the_order_of_the_images() -> None:
     order = draw.permutation(500)
     shuffled = calibration_error_pct(reliability_bins(probabilities_NK[order], labels_N[order]))
     assert shuffled == pytest.approx(calibration_error_pct(reliability_bins(probabilities_NK, labels_N)))
+
+
+def test_each_image_is_judged_by_its_own_likeliest_class() -> None:
+    probabilities_NK = np.array([[0.1, 0.9], [0.9, 0.1], [0.9, 0.1]])
+    (only,) = reliability_bins(probabilities_NK, np.array([0, 0, 0]))
+    assert only.accuracy_pct == pytest.approx(200 / 3)
+
+
+def test_a_confidence_that_rounding_lifts_above_1_belongs_to_the_highest_bin() -> None:
+    above = float(np.nextafter(np.float32(1), np.float32(2)))
+    (only,) = reliability_bins(*sure([above], [True]), bins=10)
+    assert (only.low, only.high, only.images) == (0.9, 1.0, 1)

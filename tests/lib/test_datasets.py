@@ -130,7 +130,24 @@ def test_moving_a_split_keeps_what_it_is(make_split: Callable[..., Split]) -> No
     split = make_split(12)
     moved = split.to(torch.device("cpu"))
     assert torch.equal(moved.images_N1HW, split.images_N1HW)
+    assert torch.equal(moved.labels_N, split.labels_N)
     assert (moved.class_names, moved.source) == (split.class_names, split.source)
+
+
+def test_images_and_labels_of_a_split_move_to_a_device_together(make_split: Callable[..., Split]) -> None:
+    moved = make_split(12).to(torch.device("meta"))
+    assert (moved.images_N1HW.device.type, moved.labels_N.device.type) == ("meta", "meta")
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_are_read_on_the_device_that_holds_the_split(make_split: Callable[..., Split], shuffle: bool) -> None:
+    (batch,) = make_loader(make_split(12).to(torch.device("meta")), 12, shuffle=shuffle)
+    assert (batch.images_B1HW.device.type, batch.images_B1HW.shape) == ("meta", (12, 1, 28, 28))
+
+
+def test_a_split_of_one_class_comes_back_from_its_file(tmp_path: Path) -> None:
+    save_split(tmp_path / "test.safetensors", replace(blank(3), labels_N=torch.tensor([9, 9, 9])))
+    assert load_split(tmp_path / "test.safetensors").labels_N.tolist() == [9, 9, 9]
 
 
 def refusal(path: Path) -> str:
@@ -198,6 +215,11 @@ def test_a_file_that_holds_something_else_is_refused(
 ) -> None:
     save_split(tmp_path / "train.safetensors", alter(make_split(20)))
     refusal(tmp_path / "train.safetensors")
+
+
+def test_a_label_beyond_the_classes_is_refused_with_the_range_they_have(tmp_path: Path) -> None:
+    save_split(tmp_path / "test.safetensors", replace(blank(2), labels_N=torch.tensor([3, 10])))
+    assert "has labels outside 0 to 9;" in refusal(tmp_path / "test.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,47 @@ def test_points_and_regions_of_a_class_have_the_same_colour_scale() -> None:
     assert np.asarray(points.get_array()).tolist() == [0, 1, 2, 3]
 
 
+class Always(nn.Module):
+    """The same class of four everywhere."""
+
+    def __init__(self, decided: int) -> None:
+        super().__init__()
+        self.decided = decided
+
+    def forward(self, points_N2: Tensor) -> Tensor:
+        return nn.functional.one_hot(torch.tensor(self.decided), 4).float().expand(len(points_N2), 4)
+
+
+@pytest.mark.parametrize(("decided", "labelled", "highest"), [(2, 1, 2), (1, 3, 3), (0, 0, 1)])
+def test_the_colours_reach_from_class_0_to_the_highest_decided_or_labelled(
+    decided: int, labelled: int, highest: int
+) -> None:
+    axes = decision_boundary(Always(decided), CORNERS, torch.full((4,), labelled)).axes[0]
+    drawn = [each for each in axes.collections if isinstance(each, QuadMesh | PathCollection)]
+    assert [each.get_clim() for each in drawn] == [(0, highest)] * 2
+
+
+def test_a_logit_of_0_is_class_0_as_its_rounded_sigmoid_is() -> None:
+    model = nn.Linear(2, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    assert (regions(decision_boundary(model, CORNERS, torch.tensor([0, 0, 1, 1]), steps=5)) == 0).all()
+
+
+def test_a_point_stands_out_from_a_region_of_its_own_class() -> None:
+    figure = decision_boundary(Quarters(), CORNERS, torch.arange(4))
+    point, region = pixels(figure, (1.0, 1.0), (0.73, 0.73))
+    assert point != region
+    (points,) = [drawn for drawn in figure.axes[0].collections if isinstance(drawn, PathCollection)]
+    assert np.asarray(points.get_edgecolor()).tolist() == [[0.0, 0.0, 0.0, 1.0]]  # black
+
+
+def test_the_picture_says_what_it_shows_and_is_6_by_5_inches() -> None:
+    figure = decision_boundary(Quarters(), CORNERS, torch.arange(4))
+    assert figure.axes[0].get_title() == "Decision boundary"
+    assert figure.get_size_inches().tolist() == [6, 5]
+
+
 def test_the_picture_covers_the_points_and_a_margin() -> None:
     points_N2 = torch.tensor([[-3.0, 10.0], [5.0, 12.0]])
     axes = decision_boundary(Sides(columns=True), points_N2, torch.tensor([0, 1])).axes[0]

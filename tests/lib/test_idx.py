@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stages.lib.errors import UserError
-from stages.lib.idx import MOST_ITEMS, unpack_images, unpack_labels, write_idx
+from stages.lib.idx import MOST_ITEMS, map_idx, unpack_images, unpack_labels, write_idx
 
 Unpack = Callable[[Path, Path], int]
 
@@ -62,6 +62,15 @@ def test_the_same_content_gives_the_same_bytes_under_any_name(tmp_path: Path, mo
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "other" / "b.gz").read_bytes()
 
 
+def test_a_written_file_is_plain_gzip_of_level_6_without_time_and_name(tmp_path: Path) -> None:
+    content = np.cumsum(np.random.default_rng(0).integers(-1, 2, 100_000)) % 10  # a walk: the level shows
+    write_idx(tmp_path / "labels.gz", (100_000,), [content.astype(np.uint8)])
+    packed = (tmp_path / "labels.gz").read_bytes()
+    assert packed[:9] == b"\x1f\x8b\x08" + bytes(6)  # gzip, deflate; no flags, no time, no other level
+    whole = struct.pack(">2I", 0x801, 100_000) + content.astype(np.uint8).tobytes()
+    assert packed[10:] == gzip.compress(whole, compresslevel=6, mtime=0)[10:]
+
+
 def test_a_chunk_that_is_not_contiguous_is_written_row_by_row(tmp_path: Path) -> None:
     write_idx(tmp_path / "images.gz", (3, 28, 28), [np.asfortranarray(IMAGES)])
     assert gzip.decompress((tmp_path / "images.gz").read_bytes()) == IMAGES_IDX
@@ -72,6 +81,26 @@ def test_chunks_that_break_the_promise_leave_no_file(tmp_path: Path, chunk: NDAr
     with pytest.raises(AssertionError, match=r"labels\.gz"):
         write_idx(tmp_path / "labels.gz", (5,), [chunk])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(IMAGES_IDX, IMAGES), (LABELS_IDX, LABELS)], ids=["images", "labels"]
+)
+def test_an_unpacked_file_is_mapped_in_the_shape_of_its_header(
+    tmp_path: Path, content: bytes, expected: NDArray[np.uint8]
+) -> None:
+    (tmp_path / "unpacked").write_bytes(content)
+    mapped = map_idx(tmp_path / "unpacked")
+    assert (mapped.dtype, mapped.shape) == (expected.dtype, expected.shape)
+    assert np.array_equal(mapped, expected)
+
+
+def test_changes_to_mapped_images_do_not_reach_the_file(tmp_path: Path) -> None:
+    (tmp_path / "unpacked").write_bytes(IMAGES_IDX)
+    mapped = map_idx(tmp_path / "unpacked")
+    mapped[:] = 0
+    assert not mapped.any()
+    assert (tmp_path / "unpacked").read_bytes() == IMAGES_IDX
 
 
 @pytest.mark.parametrize("unpack", [unpack_images, unpack_labels])
@@ -110,6 +139,25 @@ def test_images_that_break_the_format_are_refused(tmp_path: Path, content: bytes
 )
 def test_labels_that_break_the_format_are_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     assert complaint in refusal(tmp_path, unpack_labels, compressed(content))
+
+
+def test_a_file_that_goes_on_after_its_last_piece_is_refused(tmp_path: Path) -> None:
+    content = struct.pack(">2I", 0x801, 1_500_000) + bytes(1_500_001)
+    assert "goes on after the 1500000 bytes" in refusal(tmp_path, unpack_labels, compressed(content))
+
+
+def test_a_single_image_and_a_single_label_are_enough(tmp_path: Path) -> None:
+    for unpack, content in ((unpack_images, struct.pack(">4I", 0x803, 1, 28, 28) + bytes(784)),
+                            (unpack_labels, struct.pack(">2I", 0x801, 1) + bytes(1))):  # fmt: skip
+        (tmp_path / "one.gz").write_bytes(compressed(content))
+        assert unpack(tmp_path / "one.gz", tmp_path / "one") == 1
+        assert (tmp_path / "one").read_bytes() == content
+
+
+def test_as_many_labels_as_allowed_are_unpacked(tmp_path: Path) -> None:
+    content = struct.pack(">2I", 0x801, MOST_ITEMS) + bytes(MOST_ITEMS)
+    (tmp_path / "most.gz").write_bytes(gzip.compress(content, compresslevel=1, mtime=0))
+    assert unpack_labels(tmp_path / "most.gz", tmp_path / "most") == MOST_ITEMS
 
 
 def test_the_position_of_a_wrong_label_counts_over_all_pieces(tmp_path: Path) -> None:

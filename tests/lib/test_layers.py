@@ -82,6 +82,22 @@ def test_a_kernel_that_is_not_square_is_shown_by_both_sides() -> None:
     assert layer.output_shape == (2, 28, 28)
 
 
+def test_the_sum_is_that_of_the_height_where_height_and_width_differ() -> None:
+    (layer,) = trace(nn.Sequential(nn.Conv2d(1, 2, (3, 5), stride=2, padding=(1, 2))), 1, 64, 49)
+    assert layer.output_shape == (2, 32, 25)
+    assert layer.how == "kernel 3 by 5, stride 2, padding 1 by 2: (64 + 2 * 1 - 3) // 2 + 1 = 32"
+
+
+def test_a_pooling_that_knows_no_padding_has_none() -> None:
+    layer = trace(nn.Sequential(nn.LPPool2d(2, 2, stride=2), nn.Conv2d(1, 1, 1)))[0]
+    assert layer.how == "kernel 2, stride 2, padding 0: (28 + 2 * 0 - 2) // 2 + 1 = 14"
+
+
+def test_layers_without_a_kernel_have_nothing_to_explain() -> None:
+    how = {layer.how for layer in trace(build_model("mlp", 10, 10)) if layer.kind in ("Linear", "ReLU")}
+    assert how == {""}
+
+
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
@@ -124,6 +140,38 @@ def test_a_layer_used_twice_costs_twice_but_its_weights_count_once() -> None:
     layers = trace(Shared())
     assert [layer.multiply_adds for layer in layers if layer.kind == "Linear"] == [28 * 28 * 28] * 2
     assert sum(layer.parameters for layer in layers) == 28 * 28 + 28 + 1
+
+
+class Odd(nn.Module):
+    """A layer that gives more than a tensor, one that is called by keyword only, and one that never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.recurrent = nn.GRU(28, 3, batch_first=True)
+        self.named = nn.Linear(3, 2)
+        self.idle = nn.Linear(50, 50)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden, _ = self.recurrent(images.squeeze(1))
+        scaled: Tensor = self.named(input=hidden) * self.scale
+        return scaled
+
+
+def test_what_is_no_tensor_has_no_shape() -> None:
+    shapes = {layer.name: (layer.input_shape, layer.output_shape) for layer in trace(Odd())}
+    assert shapes["recurrent"] == ((28, 28), ())
+    assert shapes["named"] == ((), (28, 2))
+
+
+def test_a_layer_that_never_runs_does_not_count() -> None:
+    parameters = {layer.name: layer.parameters for layer in trace(Odd())}
+    assert parameters == {"recurrent": 3 * (28 * 3 + 3 * 3 + 2 * 3), "named": 3 * 2 + 2, "": 1}
+
+
+def test_a_model_is_looked_at_on_its_own_device() -> None:
+    layers = trace(build_model("tiny_vgg", 10, 10).to("meta"))
+    assert layers[-1].output_shape == (10,)
 
 
 def test_looking_leaves_the_model_as_it_was() -> None:

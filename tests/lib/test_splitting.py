@@ -83,6 +83,11 @@ def test_too_few_images_of_a_class_are_refused(labels: list[int]) -> None:
         hold_out(with_labels(*labels), 2, seed=42)
 
 
+def test_two_images_of_each_class_are_enough_to_hold_out_one_of_each() -> None:
+    kept, held_out = hold_out(with_labels(0, 0, 1, 1), 2, seed=42)
+    assert (kept.labels_N.tolist(), held_out.labels_N.tolist()) == ([0, 1], [0, 1])
+
+
 def test_shared_images_are_those_with_the_same_pixels() -> None:
     first, second = with_labels(*range(10)), with_labels(*range(10))
     assert shared_images(first, second) == 10

@@ -32,6 +32,12 @@ def test_the_interval_of_a_perfect_model_ends_at_100_percent() -> None:
     assert low == pytest.approx(100 - 16.11, abs=0.006)
 
 
+def test_rounding_does_not_push_an_interval_beyond_0_or_100_percent() -> None:
+    ends = [wilson_interval(correct, images) for images in range(1, 300) for correct in (0, images)]
+    assert min(low for low, _ in ends) == 0.0
+    assert max(high for _, high in ends) == 100.0
+
+
 def test_the_interval_narrows_with_more_images() -> None:
     low, high = wilson_interval(8_341, 10_000)
     wide_low, wide_high = wilson_interval(83, 100)
