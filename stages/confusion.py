@@ -17,7 +17,7 @@ from stages.lib import figures
 from stages.lib.checkpoints import load_checkpoint
 from stages.lib.datasets import Split, load_split, make_loader
 from stages.lib.devices import pick_device, place
-from stages.lib.errors import UserError, exit_cleanly
+from stages.lib.errors import UserError, end_at_once, exit_cleanly
 from stages.lib.files import read_json, write_csv
 from stages.lib.inference import predict_logits
 from stages.lib.metrics import Figures, figures_of
@@ -103,3 +103,4 @@ def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK
 
 if __name__ == "__main__":
     exit_cleanly("confusion", main)
+    end_at_once()

@@ -15,7 +15,7 @@ from torch import Tensor
 from stages.lib.checkpoints import Checkpoint, load_checkpoint
 from stages.lib.datasets import Split, load_split, make_loader
 from stages.lib.devices import pick_device, place
-from stages.lib.errors import UserError, exit_cleanly
+from stages.lib.errors import UserError, end_at_once, exit_cleanly
 from stages.lib.files import write_csv, write_json
 from stages.lib.inference import predict_logits
 from stages.lib.layers import trace_layers
@@ -133,3 +133,4 @@ def parse_names() -> list[str]:
 
 if __name__ == "__main__":
     exit_cleanly("evaluate", main)
+    end_at_once()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.errors import UserError, exit_cleanly
+from stages.lib.errors import UserError, end_at_once, exit_cleanly
 from stages.lib.folders import image_files
 from stages.lib.images import Background, Garment, check_file, find_garment, preview, read_picture
 
@@ -339,3 +339,4 @@ def _shortened(name: str, length: int) -> str:
 
 if __name__ == "__main__":
     exit_cleanly("predict", main)
+    end_at_once()

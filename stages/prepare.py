@@ -17,7 +17,7 @@ from torchvision.datasets import FashionMNIST
 from stages.lib import figures
 from stages.lib.datasets import Split, make_loader, save_split
 from stages.lib.devices import set_seeds
-from stages.lib.errors import UserError, exit_cleanly
+from stages.lib.errors import UserError, end_at_once, exit_cleanly
 from stages.lib.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.files import sha256_of, write_json
 from stages.lib.idx import map_idx, unpack_images, unpack_labels
@@ -169,3 +169,4 @@ def draw(train: Split, seed: int) -> None:
 
 if __name__ == "__main__":
     exit_cleanly("prepare", main)
+    end_at_once()

@@ -16,7 +16,7 @@ from stages.lib.checkpoints import save_checkpoint
 from stages.lib.datasets import load_split
 from stages.lib.devices import pick_device, place, set_seeds
 from stages.lib.distributed import join_world
-from stages.lib.errors import exit_cleanly
+from stages.lib.errors import end_at_once, exit_cleanly
 from stages.lib.files import write_csv, write_json
 from stages.lib.memory import keep_freed_memory
 from stages.lib.params import load_params
@@ -120,3 +120,4 @@ def parse_name() -> str:
 
 if __name__ == "__main__":
     exit_cleanly("train", main)
+    end_at_once()
