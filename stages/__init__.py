@@ -2,7 +2,7 @@
 
 import os
 
-# How long a thread that waits for another spins before it sleeps. OpenMP's default is ten times that: on a busy
+# How long a thread that waits for another spins before it sleeps. OpenMP's default is thirty times that: on a busy
 # machine, where the other may not be running at all, two threads then take many times as long as one. Without any
 # spinning they are slow on an idle machine. `make bench` shows it. Read when torch is imported: must stand before that.
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
