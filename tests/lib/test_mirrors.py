@@ -48,6 +48,15 @@ def _no_proxy_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooch.core, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Prints nothing when a client hangs up: the tests read stderr."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Starts a server that treats every request as the function given does; gives its address."""
@@ -64,8 +73,7 @@ def serve() -> Iterator[Serve]:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
+        server = QuietServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/"
