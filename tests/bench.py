@@ -30,7 +30,7 @@ SLOW_ROUNDS = 3  # of what takes minutes
 WAITING = {
     "the lecture's loop": {},
     "one thread": {},
-    "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "sleep at once": {"GOMP_SPINCOUNT": "0"},  # OMP_WAIT_POLICY would do nothing: the count that stages set wins
     "spin a little, as stages do": {},
     "spin by default": {"GOMP_SPINCOUNT": "300000"},
 }
