@@ -5,9 +5,9 @@ On two CPU cores the linear models take some seconds, the convolutional one abou
 """
 
 import argparse
-import os
 import sys
 import time
+from functools import partial
 
 import torch
 
@@ -15,7 +15,7 @@ from stages.architectures import build_model
 from stages.lib.checkpoints import save_checkpoint
 from stages.lib.datasets import load_split
 from stages.lib.devices import pick_device, place, set_seeds
-from stages.lib.distributed import join_world
+from stages.lib.distributed import has_company, join_world, start_processes
 from stages.lib.errors import end_at_once, exit_cleanly
 from stages.lib.files import write_csv, write_json
 from stages.lib.memory import keep_freed_memory
@@ -25,12 +25,19 @@ from stages.lib.versions import check_versions
 
 
 def main() -> None:
-    """Seed, build, seed again, train, write."""
+    """Train in this process, or in several that share each batch."""
     name = parse_name()
+    processes = load_params().train.processes
+    if processes > 1 and not has_company():
+        start_processes(processes, partial(train_model, name))
+    else:
+        train_model(name)
+
+
+def train_model(name: str) -> None:
+    """Seed, build, seed again, train, write."""
     params = load_params()
     model_params = params.model(name)
-    if params.train.processes > 1:
-        start_processes(params.train.processes)
     versions = check_versions("torch")
     torch.set_num_threads(params.train.threads)
     keep_freed_memory()
@@ -90,13 +97,6 @@ def main() -> None:
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
     )
-
-
-def start_processes(count: int) -> None:
-    """Start this command again as `count` processes that train together, unless we are one of them already."""
-    if "WORLD_SIZE" not in os.environ:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        os.execv(sys.executable, [*torchrun, "-m", "stages.train", *sys.argv[1:]])
 
 
 def silence(*_: object, **__: object) -> None:

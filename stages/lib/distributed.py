@@ -1,16 +1,28 @@
-"""The same training on several processes: who we are among them, and what they share.
+"""The same training on several processes: how they start, who we are among them, and what they share.
 
-`torchrun` starts the processes and tells each its place in environment variables. Without them a process is alone.
+`torchrun`, or `start_processes` here, tells each process its place in environment variables. Without them a process is
+alone.
 """
 
 import os
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
+
+from stages.lib.errors import UserError, one_line
+
+MEETING = "TRAIN_MEETING"  # environment variable: where processes meet; those of torchrun know without
+PATIENCE = 10  # seconds that processes have to end after one of them has failed
 
 
 @dataclass(frozen=True)
@@ -41,12 +53,64 @@ ALONE = World()
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """Meet the processes that torchrun started beside this one; part from them at the end."""
-    if "WORLD_SIZE" not in os.environ:
+    """Meet the processes that were started beside this one; part from them at the end."""
+    if not has_company():
         yield ALONE
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, os.environ.get(MEETING, "env://"), rank=world.rank, world_size=world.size)
     try:
-        yield World(dist.get_rank(), dist.get_world_size())
+        yield world
     finally:
         dist.destroy_process_group()
+
+
+def has_company() -> bool:
+    """Whether this process was started to train together with others."""
+    return "WORLD_SIZE" in os.environ
+
+
+def start_processes(count: int, work: Callable[[], None]) -> None:
+    """Do `work` in `count` processes of this machine that meet in `join_world`; return when all of them have ended.
+
+    As `torchrun` would, but an error is raised here, once, as if the work had been done here.
+
+    Raises:
+        UserError: what the first process to fail had to say, or that it was killed. The others are ended.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        # Until a process has come to our code, Ctrl-C would be a traceback: it waits until then. Python's tracker of
+        # resources goes first, because its start would lift the mask.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        started = spawn(_take_part, (count, folder, work), nprocs=count, join=False)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            while not started.join(grace_period=PATIENCE):
+                pass
+        except ProcessExitedException as ended:
+            number = ended.error_index
+            last_words = folder / f"error-{number}"
+            if last_words.exists():
+                raise UserError(last_words.read_text(encoding="utf-8")) from None
+            how = ended.signal_name or f"exit status {ended.exit_code}"
+            raise UserError(f"process {number} of {count} ended by {how}; was memory short? Run it again") from None
+        finally:
+            for process in started.processes:
+                process.join(PATIENCE)
+                process.kill()
+
+
+def _take_part(rank: int, count: int, folder: Path, work: Callable[[], None]) -> None:
+    """One of the processes: do `work` as number `rank` of `count`, and leave in `folder` what a user can cause."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
+    os.environ[MEETING] = f"file://{folder}/meeting"
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        work()
+        sys.stdout.flush()
+    except (UserError, OSError) as error:
+        (folder / f"error-{rank}").write_text(one_line(error), encoding="utf-8")
+        sys.exit(1)

@@ -11,6 +11,7 @@ from stages.lib.errors import UserError
 def pretend(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
 
 
@@ -26,6 +27,13 @@ def test_auto_takes_the_first_there_is(monkeypatch: pytest.MonkeyPatch, cuda: bo
 def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True, mps=False)
     assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_a_process_for_which_there_is_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=True, mps=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError, match=r"train\.processes can be 1 at most"):
+        pick_device("auto")
 
 
 @pytest.mark.parametrize("wanted", ["cuda", "mps"])

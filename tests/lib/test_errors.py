@@ -1,7 +1,10 @@
 """What a user sees when a command fails."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +62,31 @@ def test_ctrl_c_exits_with_130_and_says_so(capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 130
     out, err = capsys.readouterr()
     assert (out, err) == ("", "\ntrain: interrupted; nothing half-written is left behind\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.2, 0.4, 0.7, 1.0, 1.4, 1.8, 2.3, 3.0])
+def test_ctrl_c_at_any_moment_of_a_stage_shows_no_traceback(prepared: Path, seconds: float) -> None:
+    stage = subprocess.Popen(
+        [sys.executable, "-m", "stages.train", "model_1"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        cwd=prepared,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)  # it spends the first seconds on imports
+    stage.send_signal(signal.SIGINT)
+    _, stderr = stage.communicate(timeout=60)
+    assert stage.returncode in (-signal.SIGINT, 130, 0)
+    assert stderr in ("", "\ntrain: interrupted; nothing half-written is left behind\n")
+
+
+def test_a_command_in_the_background_goes_on_ignoring_ctrl_c() -> None:
+    done = run(f"""trap '' INT; {sys.executable} -Bc "
+import signal
+from stages.lib.errors import exit_cleanly
+exit_cleanly('predict', lambda: print(signal.getsignal(signal.SIGINT).name))" """)
+    assert done.stdout == "SIG_IGN\n"
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
