@@ -40,7 +40,7 @@ def main() -> None:
     if fall_back:
         print(FALLBACK.format(runs="runs"), flush=True)
         set_source("synthetic")
-    status = train_together(params.train.threads) or dvc("repro")
+    status = train_together(max(map(params.threads, params.models), default=1)) or dvc("repro")
     if status != 0:
         sys.exit(status)
     print(f"\n{comparison_text()}")

@@ -39,7 +39,7 @@ def train_model(name: str) -> None:
     params = load_params()
     model_params = params.model(name)
     versions = check_versions("torch")
-    torch.set_num_threads(params.train.threads)
+    torch.set_num_threads(params.threads(name))
     keep_freed_memory()
     device = pick_device(params.train.device)
 
@@ -92,7 +92,7 @@ def train_model(name: str) -> None:
             "train_seconds": train_seconds,
             "images_per_second": model_params.epochs * len(train) / train_seconds,
             "device": device.type,
-            "threads": params.train.threads,
+            "threads": params.threads(name),
             "torch": versions["torch"],
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },

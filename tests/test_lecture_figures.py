@@ -107,10 +107,10 @@ def test(done: Path) -> Split:
 
 
 @pytest.fixture
-def threads(done: Path) -> Iterator[None]:
-    """As many threads as the stages have: sums round differently with others."""
+def threads(done: Path, name: str) -> Iterator[None]:
+    """As many threads as the model's stage has: sums round differently with others."""
     before = torch.get_num_threads()
-    torch.set_num_threads(load_params(done / "params.yaml").train.threads)
+    torch.set_num_threads(load_params(done / "params.yaml").threads(name))
     yield
     torch.set_num_threads(before)
 

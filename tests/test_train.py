@@ -305,6 +305,14 @@ def test_the_metrics_are_the_last_epochs_and_what_varies_stands_apart(prepared: 
     assert f"Train time on cpu: {timing['train_seconds']:.3f} seconds" in done.stdout
 
 
+def test_a_models_own_number_of_threads_goes_before_that_for_all(
+    prepared: Path, run_stage: RunStage, set_params: SetParams
+) -> None:
+    set_params({"train.threads": 2, "model_2.threads": 1})
+    run_stage("train", "model_2")
+    assert read_json(prepared / "metrics/timing/model_2.json")["threads"] == torch.get_num_threads() == 1
+
+
 def test_what_is_printed_names_the_model_and_each_epoch(prepared: Path, run_stage: RunStage) -> None:
     first, *epochs, last = run_stage("train", "model_0").stdout.splitlines()
     assert first == "model_0: LinearBaseline, 7,960 parameters, 330 images of synthetic"

@@ -106,6 +106,7 @@ class ModelParams:
     batch_size: Annotated[int, _whole(1, 65_536)]
     lr: Annotated[float, _positive(1000)]
     memory_format: Annotated[str, _one_of("contiguous", "channels_last")] = "contiguous"
+    threads: Annotated[int | None, _whole(1, 256)] = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,10 @@ class Params:
             known = ", ".join(self.models) or "none"
             raise UserError(f"no model named {name!r} in params.yaml; there are: {known}")
         return self.models[name]
+
+    def threads(self, name: str) -> int:
+        """CPU threads that a model trains on: its own number, or the one for all."""
+        return self.model(name).threads or self.train.threads
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

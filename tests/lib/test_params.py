@@ -34,6 +34,7 @@ GOOD = {
     "model_0.batch_size": "32",
     "model_0.lr": "0.1",
     "model_0.memory_format": "contiguous",
+    "model_0.threads": "1",
     "evaluate.batch_size": "32",
     "compare.by": "accuracy",
     "confusion.samples": "9",
@@ -49,6 +50,7 @@ WHOLE_NUMBERS = {  # the lowest and the highest that are allowed
     "model_0.hidden_units": (1, 4096),
     "model_0.epochs": (1, 10_000),
     "model_0.batch_size": (1, 65_536),
+    "model_0.threads": (1, 256),
     "evaluate.batch_size": (1, 65_536),
     "confusion.samples": (1, 100),
     "confusion.mistakes": (1, 100),
@@ -61,7 +63,12 @@ CHOICES = {
     "model_0.memory_format": ["contiguous", "channels_last"],
     "compare.by": ["accuracy", "loss"],
 }
-DEFAULTS = {"train.precision": "float32", "train.processes": 1, "model_0.memory_format": "contiguous"}
+DEFAULTS = {
+    "train.precision": "float32",
+    "train.processes": 1,
+    "model_0.memory_format": "contiguous",
+    "model_0.threads": None,
+}
 NO_NUMBERS = ["true", "null", "~", '""', "'42'", "ten", "[1]", "{a: 1}", ".nan", ".inf", "-.inf", "2024-01-01", "1e400"]
 NO_WORDS = ["3", "0.5", "false", "null", '""', "[cpu]", "{a: b}", ".nan", "2024-01-01"]
 INJECTIONS = [
@@ -124,8 +131,8 @@ def test_the_projects_own_file_holds_the_lectures_settings() -> None:
     lecture = {"hidden_units": 10, "epochs": 3, "batch_size": 32, "lr": 0.1}
     assert params.seed == 42
     assert params.models == {
-        "model_0": ModelParams(arch="linear", **lecture),  # type: ignore[arg-type]
-        "model_1": ModelParams(arch="mlp", **lecture),  # type: ignore[arg-type]
+        "model_0": ModelParams(arch="linear", **lecture, threads=1),  # type: ignore[arg-type]
+        "model_1": ModelParams(arch="mlp", **lecture, threads=1),  # type: ignore[arg-type]
         "model_2": ModelParams(arch="tiny_vgg", **lecture, memory_format="channels_last"),  # type: ignore[arg-type]
     }
     assert (params.prepare.validation, params.evaluate.batch_size) == (0, 32)
@@ -216,6 +223,13 @@ def test_a_key_that_may_be_left_out_has_the_lectures_value(name: str, tmp_path: 
     assert value_of(load_params(write(tmp_path, values)), name) == DEFAULTS[name]
 
 
+def test_a_model_trains_on_its_own_number_of_threads_or_on_that_for_all(tmp_path: Path) -> None:
+    own = {**GOOD, "train.threads": "3", "model_0.threads": "2"}
+    assert load_params(write(tmp_path, own)).threads("model_0") == 2
+    del own["model_0.threads"]
+    assert load_params(write(tmp_path, own)).threads("model_0") == 3
+
+
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
@@ -231,8 +245,8 @@ def test_a_key_that_may_be_left_out_has_the_lectures_value(name: str, tmp_path: 
         ("model_0.hidden_unit", "did you mean hidden_units?"),
         ("model_0.epoch", "did you mean epochs?"),
         ("model_0.batchsize", "did you mean batch_size?"),
-        ("model_0.LR", "known here: arch, hidden_units, epochs, batch_size, lr, memory_format"),
-        ("model_0.momentum", "known here: arch, hidden_units, epochs, batch_size, lr, memory_format"),
+        ("model_0.LR", "known here: arch, hidden_units, epochs, batch_size, lr, memory_format, threads"),
+        ("model_0.momentum", "known here: arch, hidden_units, epochs, batch_size, lr, memory_format, threads"),
         ("confusion.sample", "did you mean samples?"),
     ],
 )
