@@ -19,7 +19,7 @@ from stages.lib.distributed import has_company, join_world, start_processes
 from stages.lib.errors import end_at_once, exit_cleanly
 from stages.lib.files import write_csv, write_json
 from stages.lib.memory import keep_freed_memory
-from stages.lib.params import load_params
+from stages.lib.params import Params, load_params
 from stages.lib.training import fit, is_chance
 from stages.lib.versions import check_versions
 
@@ -27,16 +27,15 @@ from stages.lib.versions import check_versions
 def main() -> None:
     """Train in this process, or in several that share each batch."""
     name = parse_name()
-    processes = load_params().train.processes
-    if processes > 1 and not has_company():
-        start_processes(processes, partial(train_model, name))
-    else:
-        train_model(name)
-
-
-def train_model(name: str) -> None:
-    """Seed, build, seed again, train, write."""
     params = load_params()
+    if params.train.processes > 1 and not has_company():
+        start_processes(params.train.processes, partial(train_model, name, params))
+    else:
+        train_model(name, params)
+
+
+def train_model(name: str, params: Params) -> None:
+    """Seed, build, seed again, train, write."""
     model_params = params.model(name)
     versions = check_versions("torch")
     torch.set_num_threads(params.threads(name))

@@ -35,7 +35,6 @@ WAITING: dict[str, tuple[str, int, dict[str, str]]] = {
     "two that spin a little": ("stage", 2, {}),
     "two that spin by default": ("stage", 2, {"GOMP_SPINCOUNT": "300000"}),
 }
-CHOSEN = {"model_1": "one thread", "model_2": "two that spin a little"}  # by params.yaml and stages/__init__.py
 
 
 def main() -> None:
@@ -203,6 +202,9 @@ def race_pipeline(rounds: int) -> None:
 
 def busy_machine(most: int) -> None:
     """One epoch beside as many spinning processes as there are CPUs, and without them; of model_2 one round only."""
+    from stages.lib.params import load_params
+
+    params = load_params()
     cpus = os.cpu_count() or 1
     print(f"\n{f'one epoch beside {cpus} busy processes':<47}{'idle s':>20}{'busy s':>24}")
     for name, rounds in (("model_1", most), ("model_2", 1)):
@@ -219,7 +221,8 @@ def busy_machine(most: int) -> None:
                         for burner in burners:
                             burner.kill()
                             burner.wait()
-            chosen = ", as its stage" if label == CHOSEN[name] else ""
+            as_stage = side == "stage" and threads == params.threads(name) and not setting
+            chosen = ", as its stage" if as_stage else ""
             print(f"{f'{name}, {label}{chosen}':<47}{spread(times[False]):>20}{spread(times[True]):>24}", flush=True)
 
 

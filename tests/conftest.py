@@ -1,6 +1,8 @@
 """What several tests share: small data, a folder to run stages in, and a way to run them without a new process."""
 
+import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
@@ -69,6 +71,22 @@ def prepared(workspace: Path, make_split: "Callable[..., Split]") -> Path:
     for name, split in (("train", make_split(330)), ("validation", make_split(0)), ("test", make_split(77, seed=1))):
         save_split(workspace / f"data/prepared/{name}.safetensors", split)
     return workspace
+
+
+@pytest.fixture
+def group_lives() -> Callable[[int], bool]:
+    """`group_lives(group)`: whether a process of the group is still there after some seconds."""
+
+    def check(group: int) -> bool:
+        for _ in range(50):
+            try:
+                os.killpg(group, 0)
+            except ProcessLookupError:
+                return False
+            time.sleep(0.1)
+        return True
+
+    return check
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -131,36 +131,25 @@ def long_training(prepared: Path, set_params: SetParams) -> Iterator[subprocess.
     while not process.stdout.readline().startswith("Epoch: 1 "):
         assert process.poll() is None
     yield process
-    if group_lives(process.pid):
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def assert_all_end(group: int) -> None:
-    deadline = time.monotonic() + 60
-    while group_lives(group):
-        assert time.monotonic() < deadline, "a process outlived the training"
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
-def test_ctrl_c_ends_all_processes_with_one_line(long_training: subprocess.Popen[str]) -> None:
+def test_ctrl_c_ends_all_processes_with_one_line(
+    long_training: subprocess.Popen[str], group_lives: Callable[[int], bool]
+) -> None:
     os.killpg(long_training.pid, signal.SIGINT)
     _, stderr = long_training.communicate(timeout=60)
     assert long_training.returncode == 130
     assert stderr.split("\n") == ["", "train: interrupted; nothing half-written is left behind", ""]
-    assert_all_end(long_training.pid)
+    assert not group_lives(long_training.pid)
 
 
 @pytest.mark.slow
-def test_when_one_process_is_killed_the_others_end_and_a_line_says_so(long_training: subprocess.Popen[str]) -> None:
+def test_when_one_process_is_killed_the_others_end_and_a_line_says_so(
+    long_training: subprocess.Popen[str], group_lives: Callable[[int], bool]
+) -> None:
     children = Path(f"/proc/{long_training.pid}/task/{long_training.pid}/children").read_text().split()
     trainers = [child for child in map(int, children) if b"resource_tracker" not in command_line(child)]
     os.kill(trainers[1], signal.SIGKILL)
@@ -169,7 +158,7 @@ def test_when_one_process_is_killed_the_others_end_and_a_line_says_so(long_train
     # Python's own resource tracker may add that the killed process left a semaphore, which it removes.
     assert stderr.splitlines()[0] == "train: process 1 of 2 ended by SIGKILL; was memory short? Run it again"
     assert "Traceback" not in stderr
-    assert_all_end(long_training.pid)
+    assert not group_lives(long_training.pid)
 
 
 def command_line(process: int) -> bytes:

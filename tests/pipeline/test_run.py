@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -159,6 +158,7 @@ def test_after_ctrl_c_in_a_training_nothing_is_left_behind_and_the_next_run_comp
     set_params: SetParams,
     stages_run: StagesRun,
     survived: Callable[[str], None],
+    group_lives: Callable[[int], bool],
 ) -> None:
     set_params({"model_1.epochs": 10_000, "model_2.epochs": 10_000})
     with subprocess.Popen(
@@ -185,14 +185,3 @@ def test_after_ctrl_c_in_a_training_nothing_is_left_behind_and_the_next_run_comp
     assert stages_run(shell(RUN)) == ["train_model_1", "evaluate", "compare"]
     shell("dvc status -q")
     survived("Ctrl-C in make run")
-
-
-def group_lives(group: int) -> bool:
-    """Whether a process of the group is still there after some seconds."""
-    for _ in range(50):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
-        time.sleep(0.1)
-    return True
