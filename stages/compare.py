@@ -21,6 +21,7 @@ from stages.lib.errors import UserError, exit_cleanly
 from stages.lib.files import copy, read_json, write_csv, write_json
 from stages.lib.params import load_params
 from stages.lib.statistics import mcnemar_test, wilson_interval
+from stages.lib.tables import read_table
 from stages.lib.tensors import load_arrays
 
 
@@ -173,7 +174,10 @@ def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:
     found = {}
     for name in names:
         table = read_table(f"plots/layers/{name}.csv")
-        first = table[table["parameters"] > 0].iloc[0]
+        with_weights = table[table["parameters"] > 0]
+        if with_weights.empty:
+            continue
+        first = with_weights.iloc[0]
         weights, _ = load_arrays(f"models/{name}.safetensors")
         units = weights.get(f"{first['layer']}.weight", np.empty(0))
         if units.ndim == 4:
@@ -181,18 +185,6 @@ def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:
         elif units.ndim == 2 and units.shape[1] == 28 * 28:
             found[name] = (first["kind"], units.reshape(-1, 28, 28))
     return found
-
-
-def read_table(path: str) -> pd.DataFrame:
-    """A CSV file of ours.
-
-    Raises:
-        UserError: the file is missing or empty.
-    """
-    try:
-        return pd.read_csv(path)
-    except (FileNotFoundError, pd.errors.EmptyDataError):
-        raise UserError(f"{path} is missing or empty; run `dvc repro` to make it") from None
 
 
 def parse_names() -> list[str]:

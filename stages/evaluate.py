@@ -19,6 +19,7 @@ from stages.lib.errors import UserError, end_at_once, exit_cleanly
 from stages.lib.files import write_csv, write_json
 from stages.lib.inference import predict_logits
 from stages.lib.layers import trace_layers
+from stages.lib.memory import enough_memory
 from stages.lib.metrics import figures_of
 from stages.lib.params import load_params
 from stages.lib.tensors import save_tensors
@@ -91,7 +92,8 @@ def predict(checkpoint: Checkpoint, split: Split, batch_size: int) -> Tensor:
     """
     if checkpoint.class_names != split.class_names:
         raise UserError(f"{checkpoint.name} was trained for other classes than the data has; run `dvc repro`")
-    logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
+    with enough_memory("try a smaller evaluate.batch_size"):
+        logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
     if not logits_NK.isfinite().all():
         raise UserError(f"{checkpoint.name} gives answers that are no numbers; train it again with a smaller lr")
     return logits_NK

@@ -6,7 +6,6 @@ script inside. The file needs no network and no other file. Takes about a second
 
 import argparse
 import base64
-import csv
 import hashlib
 import platform
 import subprocess
@@ -22,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 from stages.lib.comparison import images_per_second, pair_text, train_seconds
 from stages.lib.errors import UserError, exit_cleanly
 from stages.lib.files import read_json, write_text
+from stages.lib.tables import read_table
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 LIBRARIES = ("torch", "torchvision", "dvc", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "safetensors")
@@ -71,9 +71,9 @@ def gather() -> dict[str, Any]:
         "timing": {name: read_json(f"metrics/timing/{name}.json") for name in names},
         "train_seconds": {name: train_seconds(name) for name in names},
         "images_per_second": {name: images_per_second(name) for name in names},
-        "curves": {name: read_table(f"plots/curves/{name}.csv") for name in names},
-        "layers": {name: read_table(f"plots/layers/{name}.csv") for name in names},
-        "classes": read_table("plots/per_class.csv"),
+        "curves": {name: rows_of(f"plots/curves/{name}.csv") for name in names},
+        "layers": {name: rows_of(f"plots/layers/{name}.csv") for name in names},
+        "classes": rows_of("plots/per_class.csv"),
         "params": params_used(lock),
         "git": git_state(),
         "lock": lock,
@@ -101,27 +101,9 @@ def picture(path: str, alt: str) -> dict[str, Any]:
     }
 
 
-def read_table(path: str) -> list[dict[str, Any]]:
-    """The rows of a CSV file of ours, numbers as numbers.
-
-    Raises:
-        UserError: the file is missing.
-    """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            return [{key: number_or_text(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
-
-
-def number_or_text(text: str) -> float | int | str:
-    """A number where `text` is one."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+def rows_of(path: str) -> list[dict[Any, Any]]:
+    """The rows of a CSV file, by column."""
+    return read_table(path).to_dict("records")
 
 
 def read_yaml(path: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from stages.lib.comparison import comparison_text
 from stages.lib.errors import exit_cleanly
 from stages.lib.fashion_mnist import RAW_FILES
 from stages.lib.files import replacing
-from stages.lib.params import FetchParams, load_params
+from stages.lib.params import FetchParams, Params, load_params
 
 RAW = Path("data/raw")
 PARAMS = Path("params.yaml")
@@ -40,7 +40,7 @@ def main() -> None:
     if fall_back:
         print(FALLBACK.format(runs="runs"), flush=True)
         set_source("synthetic")
-    status = train_together(max(map(params.threads, params.models), default=1)) or dvc("repro")
+    status = train_together(trainings_at_once(params)) or dvc("repro")
     if status != 0:
         sys.exit(status)
     print(f"\n{comparison_text()}")
@@ -89,8 +89,15 @@ def set_source(source: str) -> None:
         yaml.dump(tree, temporary)
 
 
-def train_together(threads: int) -> int:
-    """Train the models that must be trained at the same time, if there are cores for more than one.
+def trainings_at_once(params: Params) -> int:
+    """For how many trainings there are CPUs: those that this process may run on, which may be fewer than there are."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(map(params.threads, params.models), default=1)
+    return cpus // (threads * params.train.processes)
+
+
+def train_together(workers: int) -> int:
+    """Train the models that must be trained, `workers` at the same time, if that is more than one.
 
     Plain `dvc repro` processes would collide on shared inputs; single stages take turns at DVC's lock and train outside
     it. What each prints stands in logs/ too.
@@ -98,7 +105,6 @@ def train_together(threads: int) -> int:
     Returns:
         The exit status of DVC, 0 if all went well or nothing was done.
     """
-    workers = (os.cpu_count() or 1) // threads
     if workers < 2:
         return 0
     status = dvc("repro", "prepare")

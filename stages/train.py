@@ -18,7 +18,7 @@ from stages.lib.devices import pick_device, place, set_seeds
 from stages.lib.distributed import has_company, join_world, start_processes
 from stages.lib.errors import end_at_once, exit_cleanly
 from stages.lib.files import write_csv, write_json
-from stages.lib.memory import keep_freed_memory
+from stages.lib.memory import enough_memory, keep_freed_memory
 from stages.lib.params import Params, load_params
 from stages.lib.training import fit, is_chance
 from stages.lib.versions import check_versions
@@ -48,7 +48,7 @@ def train_model(name: str, params: Params) -> None:
     watched = "validation" if len(validation) else "test"
     held_out = validation if len(validation) else load_split("data/prepared/test.safetensors").to(device)
 
-    with join_world(device) as world:
+    with enough_memory(f"try a smaller {name}.batch_size or {name}.hidden_units"), join_world(device) as world:
         say = print if world.writes else silence
         set_seeds(params.seed)
         model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))

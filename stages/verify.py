@@ -26,7 +26,9 @@ from stages.lib.files import read_json
 SAME, WITHIN, CHANGED, APART = "same bytes", "within tolerance", "CHANGED", "timing, not compared"
 EXIT_STATUS = {SAME: 0, WITHIN: 2, CHANGED: 3}
 RELATIVE_TOLERANCE = 0.02  # of each number; sums round differently on another processor, and training amplifies that
-MOST_DIFFERENT = 0.05  # share of a table's entries that may lie beyond, or differ where they are words
+MOST_DIFFERENT = 0.05  # share of the entries that may lie beyond it
+FARTHEST = 0.2  # relative, of a figure in a JSON file: none may lie beyond this, and no word may differ
+NEGLIGIBLE = 1e-6  # numbers below it count as this large: a p-value of 1e-107 may as well be 1e-100
 TIMING = Path("metrics/timing")
 
 
@@ -112,18 +114,25 @@ def compare(path: str, before: str, after: str | None, content: bytes | None, ma
     old, new = (list(values_of(path, data)) for data in (content, made.read_bytes()))
     if not old or len(old) != len(new):
         return CHANGED, "a picture or another format" if not old else f"{len(old)} entries before, {len(new)} now"
-    return judge(old, new)
+    return judge(old, new, figures=path.endswith(".json"))
 
 
-def judge(old: list[Any], new: list[Any]) -> tuple[str, str]:
-    """Compare two lists of numbers and words, entry by entry."""
+def judge(old: list[Any], new: list[Any], figures: bool) -> tuple[str, str]:
+    """Compare two lists of numbers and words, entry by entry: the figures of a JSON file, or a long table.
+
+    In a table a few entries may be anything: an image that is taken for another class changes a whole line.
+    """
     pairs = list(zip(old, new, strict=True))
     numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
-    off = [abs(a - b) / max(abs(a), abs(b)) for a, b in numbers if a != b]
+    off = [abs(a - b) / max(abs(a), abs(b), NEGLIGIBLE) for a, b in numbers if a != b]
     words = sum(a != b for a, b in pairs if not (isinstance(a, float) and isinstance(b, float)))
-    beyond = sum(difference > RELATIVE_TOLERANCE for difference in off) + words
-    text = f"{len(off) + words} of {len(pairs)} entries differ, numbers by up to {max(off, default=0):.2g}"
-    return (WITHIN if beyond <= MOST_DIFFERENT * len(pairs) else CHANGED), text
+    beyond, farthest = sum(difference > RELATIVE_TOLERANCE for difference in off), max(off, default=0.0)
+    if figures:
+        within = not words and farthest <= FARTHEST and beyond <= MOST_DIFFERENT * len(numbers)
+    else:
+        within = beyond + words <= MOST_DIFFERENT * len(pairs)
+    text = f"{len(off) + words} of {len(pairs)} entries differ, numbers by up to {farthest:.2g}"
+    return (WITHIN if within else CHANGED), text
 
 
 def values_of(path: str, content: bytes) -> Iterator[Any]:

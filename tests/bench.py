@@ -11,6 +11,7 @@ Needs the prepared images of an up-to-date pipeline, and a machine that has noth
 """
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -44,9 +45,12 @@ def main() -> None:
         return
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, {processor()}, commit {commit()}, ", end="")
     print(f"{arguments.rounds} rounds of {arguments.epochs} epoch(s), load {os.getloadavg()[0]:.2f} at the start\n")
-    race_models(arguments.rounds, arguments.epochs)
-    race_pipeline(SLOW_ROUNDS)
-    busy_machine(SLOW_ROUNDS)
+    with tempfile.TemporaryDirectory() as raw:
+        unpack_raw(Path(raw))
+        os.environ["BENCH_RAW"] = raw
+        race_models(arguments.rounds, arguments.epochs)
+        race_pipeline(SLOW_ROUNDS)
+        busy_machine(SLOW_ROUNDS)
     arithmetic_limit()
 
 
@@ -150,7 +154,7 @@ def run_side(side: str, name: str, epochs: int, threads: int | None = None, **en
     command = [sys.executable, "-m", "tests.bench", "--side", side, "--model", name, "--epochs", str(epochs)]
     if threads:
         command += ["--threads", str(threads)]
-    variables = os.environ | {"BENCH_RAW": str(unpacked_raw())} | environment
+    variables = os.environ | environment
     done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -260,17 +264,12 @@ def spread(values: list[float], unit: str = "") -> str:
     return f"{statistics.median(values):.1f}{unit} ({min(values):.1f} to {max(values):.1f})"
 
 
-def unpacked_raw() -> Path:
-    """The raw files where torchvision looks for them, unpacked once."""
-    import gzip
-
-    root = Path(tempfile.gettempdir()) / "fashion-mnist-bench"
+def unpack_raw(root: Path) -> None:
+    """Unpack the raw files below `root`, where torchvision looks for them."""
+    folder = root / "FashionMNIST/raw"
+    folder.mkdir(parents=True)
     for packed in (ROOT / "data/raw").glob("*.gz"):
-        target = root / "FashionMNIST/raw" / packed.stem
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(gzip.decompress(packed.read_bytes()))
-    return root
+        (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
 
 
 def processor() -> str:

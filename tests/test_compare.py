@@ -19,7 +19,7 @@ from stages.lib.checkpoints import save_checkpoint
 from stages.lib.fashion_mnist import CLASS_NAMES
 from stages.lib.files import write_csv, write_json
 from stages.lib.params import ModelParams
-from stages.lib.tensors import save_tensors
+from stages.lib.tensors import load_tensors, save_tensors
 
 RunStage = Callable[..., CompletedProcess[str]]
 SetParams = Callable[[dict[str, Any]], None]
@@ -111,11 +111,10 @@ def test_it_writes_exactly_what_dvc_yaml_declares(evaluated: Path, compare: Comp
     assert written == declared_outputs()
 
 
-def test_every_data_file_it_reads_is_a_dependency_or_a_time(evaluated: Path, compare: Compare) -> None:
+def test_every_data_file_it_reads_is_a_dependency(evaluated: Path, compare: Compare) -> None:
     given = {str(file.relative_to(evaluated)) for file in evaluated.rglob("*") if file.is_file()}
     declared = {dep for dep in DECLARED["deps"] if not dep.endswith(".py")}
-    timing = {path for path in given if path.startswith("metrics/timing/")}
-    assert given - timing - {"params.yaml"} == declared
+    assert given - {"params.yaml"} == declared
 
 
 def test_a_second_run_writes_the_same_bytes(evaluated: Path, compare: Compare) -> None:
@@ -280,6 +279,29 @@ def test_a_first_layer_that_makes_no_picture_is_left_out(
     assert [text.partition("\n")[0] for text in texts] == ["model_1", "model_2"]
 
 
+def test_a_model_whose_weights_are_in_no_layer_is_left_out(
+    evaluated: Path, compare: Compare, undrawn: dict[str, Figure]
+) -> None:
+    header = "layer,kind,parameters,multiply_adds\n"
+    (evaluated / "plots/layers/model_0.csv").write_text(header + "flatten,Flatten,0,0\n")
+    compare()
+    texts = [text.get_text() for axes in undrawn["plots/filters.png"].axes for text in axes.texts]
+    assert [text.partition("\n")[0] for text in texts] == ["model_1", "model_2"]
+
+
+def test_a_layer_with_a_number_for_a_name_is_found_in_the_model(
+    evaluated: Path, compare: Compare, undrawn: dict[str, Figure]
+) -> None:
+    model = evaluated / "models/model_2.safetensors"
+    weights, about = load_tensors(model)
+    save_tensors(model, {name.replace("block_1.0.", "0."): values for name, values in weights.items()}, about)
+    table = evaluated / "plots/layers/model_2.csv"
+    table.write_text(table.read_text().replace("block_1.0", "0").replace("classifier.1", "1.10"))
+    compare("model_2")
+    (first, *_) = undrawn["plots/filters.png"].axes
+    assert [text.get_text() for text in first.texts] == ["model_2\nConv2d\n10 of 10 units"]
+
+
 def test_a_filter_is_drawn_as_it_stands_in_the_model(
     evaluated: Path, compare: Compare, undrawn: dict[str, Figure]
 ) -> None:
@@ -322,6 +344,13 @@ def test_a_missing_input_is_named_in_one_line(evaluated: Path, run_stage: RunSta
     assert missing in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (evaluated / "models/best.safetensors").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_figures_that_lack_something_are_named_in_one_line(evaluated: Path, run_stage: RunStage) -> None:
+    write_json(evaluated / "metrics/train/model_1.json", {})
+    done = run_stage("compare", "model_0", "model_1")
+    assert done.stderr == ("compare: metrics/train/model_1.json lacks 'parameters'; run `dvc repro` to make it again\n")
 
 
 @pytest.mark.usefixtures("undrawn")

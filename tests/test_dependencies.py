@@ -90,8 +90,11 @@ def test_no_output_in_git_loses_the_run_cache() -> None:
     assert uncached == []
 
 
-def test_measured_times_are_no_dependency() -> None:
-    assert not any("timing" in dep for stage in STAGES for dep in STAGES[stage]["deps"])
+def test_measured_times_reach_the_comparison_and_nothing_after_it() -> None:
+    readers = {stage for stage in STAGES if any("timing" in dep for dep in STAGES[stage]["deps"])}
+    timing = {path for path in paths("compare", "outs", "metrics", "plots") if "timing" in path}
+    assert readers == {"compare"}
+    assert timing == {"metrics/timing/speed.png"}
 
 
 @pytest.mark.parametrize(

@@ -368,9 +368,17 @@ def test_outputs_of_older_code_are_refused_in_one_line(results: Path, run_stage:
     write_json(results / "metrics/compare.json", comparison)
     done = run_stage("report")
     assert done.returncode == 1
-    assert done.stderr.endswith("; run `dvc repro`\n")
-    assert key in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == f"report: metrics/compare.json lacks '{key}'; run `dvc repro` to make it again\n"
+
+
+def test_a_table_with_a_merge_conflict_is_named_in_one_line(results: Path, run_stage: RunStage) -> None:
+    with (results / "plots/curves/model_0.csv").open("a") as file:
+        file.write("<<<<<<< HEAD\n")
+    done = run_stage("report")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "report: plots/curves/model_0.csv is damaged: its lines differ in length; run `dvc repro` to make it again\n"
+    )
 
 
 # In a browser

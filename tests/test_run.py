@@ -54,11 +54,8 @@ def project(unpacked: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) ->
     return workspace
 
 
-def test_models_are_trained_together_and_each_has_its_log(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    assert run.train_together(threads=1) == 0
+def test_models_are_trained_together_and_each_has_its_log(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.train_together(workers=2) == 0
     printed = capsys.readouterr().out.splitlines()
     for number in (0, 1):
         assert (project / f"model_{number}").exists()
@@ -69,24 +66,44 @@ def test_models_are_trained_together_and_each_has_its_log(
         ]
 
 
-def test_a_training_that_fails_fails_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+def test_a_training_that_fails_fails_the_run(project: Path) -> None:
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo Epoch 1 of model_1", "false"))
-    assert run.train_together(threads=1) != 0
+    assert run.train_together(workers=2) != 0
     assert (project / "model_0").exists()
 
 
-def test_what_comes_before_the_trainings_may_fail_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+def test_what_comes_before_the_trainings_may_fail_too(project: Path) -> None:
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo prepared > prepared", "false"))
-    assert run.train_together(threads=1) != 0
+    assert run.train_together(workers=2) != 0
     assert not (project / "logs").exists()
 
 
-def test_with_cores_for_one_training_dvc_alone_runs_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
-    assert run.train_together(threads=2) == 0
+def test_with_cores_for_one_training_dvc_alone_runs_them(project: Path) -> None:
+    assert run.train_together(workers=1) == 0
     assert not (project / "model_0").exists()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "changes", "workers"),
+    [
+        (2, {"train.threads": 1}, 2),
+        (8, {"train.threads": 2}, 4),
+        (8, {"train.threads": 2, "train.processes": 4}, 1),
+        (8, {"train.threads": 1, "model_1.threads": 4}, 2),
+        (1, {"train.threads": 2}, 0),
+    ],
+)
+def test_as_many_models_train_at_once_as_there_are_usable_cpus_for(
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    set_params: SetParams,
+    cpus: int,
+    changes: dict[str, int],
+    workers: int,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cpus)), raising=False)
+    set_params(changes)
+    assert run.trainings_at_once(load_params()) == workers
 
 
 def test_it_ends_with_the_comparison(project: Path, set_params: SetParams, run_stage: RunStage) -> None:

@@ -1,4 +1,4 @@
-"""Data beyond memory: ten times FashionMNIST takes ten times as long, and no more memory than FashionMNIST.
+"""Data beyond memory: ten times FashionMNIST takes ten times as long at most, and hardly more memory.
 
 Memory is what cannot be given back: pages of memory-mapped files count for nothing, the system drops them at will.
 `pytest -s tests/test_scale.py` prints the table.
@@ -44,7 +44,7 @@ def measure(*command: str) -> Run:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc")
-def test_ten_times_the_images_take_no_more_memory_and_ten_times_the_time(
+def test_ten_times_the_images_take_hardly_more_memory_and_ten_times_the_time_at_most(
     workspace: Path, set_params: Callable[[dict[str, Any]], None]
 ) -> None:
     set_params({"fetch.source": "synthetic", "model_0.epochs": 1})
@@ -60,4 +60,4 @@ def test_ten_times_the_images_take_no_more_memory_and_ten_times_the_time(
             print(f"| {stage} | {images:,} | {run.seconds:.1f} | {run.peak_mib:.0f} |")
     for small, large in runs.values():
         assert large.peak_mib - small.peak_mib < MOST_GROWTH_MIB
-        assert large.seconds < 15 * small.seconds
+        assert large.seconds <= 10 * small.seconds

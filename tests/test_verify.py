@@ -133,14 +133,35 @@ def test_without_a_committed_run_there_is_nothing_to_verify(
 
 
 def test_numbers_a_little_off_are_within_tolerance() -> None:
-    assert judge([100.0, 0.5], [101.0, 0.5])[0] == WITHIN
+    assert judge([100.0, 0.5], [101.0, 0.5], figures=True)[0] == WITHIN
 
 
 def test_numbers_far_off_have_changed() -> None:
-    assert judge([100.0, 0.5], [150.0, 0.5])[0] == CHANGED
+    assert judge([100.0, 0.5], [150.0, 0.5], figures=True)[0] == CHANGED
 
 
-def test_a_few_words_may_differ_and_many_may_not() -> None:
-    old = ["model_1"] + [json.dumps(number) for number in range(39)]
-    assert judge(old, ["model_2", *old[1:]])[0] == WITHIN
-    assert judge(old, ["x"] * 3 + old[3:])[0] == CHANGED
+def test_a_few_words_of_a_table_may_differ_and_many_may_not() -> None:
+    old = ["Shirt"] + [json.dumps(number) for number in range(39)]
+    assert judge(old, ["Coat", *old[1:]], figures=False)[0] == WITHIN
+    assert judge(old, ["x"] * 3 + old[3:], figures=False)[0] == CHANGED
+
+
+def test_another_best_model_is_a_change_however_many_figures_are_the_same() -> None:
+    figures = [float(number) for number in range(100)]
+    assert judge(["model_2", *figures], ["model_0", *figures], figures=True)[0] == CHANGED
+
+
+def test_one_figure_that_is_quite_another_is_a_change_however_many_are_the_same() -> None:
+    figures = [float(number) for number in range(100)]
+    assert judge([83.0, *figures], [25.0, *figures], figures=True)[0] == CHANGED
+
+
+def test_a_few_figures_may_be_off_by_more_than_the_rest() -> None:
+    figures = [float(number) for number in range(100)]
+    assert judge([239.0, *figures], [250.0, *figures], figures=True)[0] == WITHIN
+    assert judge([239.0] * 10 + figures, [250.0] * 10 + figures, figures=True)[0] == CHANGED
+
+
+def test_tiny_probabilities_may_differ_by_powers_of_ten() -> None:
+    assert judge([2.3e-107], [1.4e-101], figures=True)[0] == WITHIN
+    assert judge([0.03], [0.04], figures=True)[0] == CHANGED

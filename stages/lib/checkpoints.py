@@ -9,7 +9,7 @@ from torch import nn
 
 from stages.architectures import build_model
 from stages.lib.errors import UserError
-from stages.lib.params import ModelParams
+from stages.lib.params import ModelParams, architectures
 from stages.lib.tensors import load_tensors, save_tensors
 
 
@@ -28,7 +28,10 @@ def save_checkpoint(
     path: str | Path, model: nn.Module, name: str, params: ModelParams, class_names: tuple[str, ...]
 ) -> None:
     """Write the weights of `model`, contiguous and on the CPU, and its description."""
-    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    # Copies, because safetensors refuses tensors that share memory, as those of layers that share their weights do.
+    weights = {
+        key: value.cpu().clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()
+    }
     about: dict[str, Any] = {
         "name": name,
         "arch": params.arch,
@@ -46,17 +49,25 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         UserError: the file is missing, damaged, no model of ours, or of an architecture that has changed since.
     """
     weights, about = load_tensors(path)
+    match about:
+        case {
+            "name": str(name),
+            "arch": str(arch),
+            "hidden_units": int(hidden_units),
+            "memory_format": str(memory_format),
+            "class_names": [*class_names],
+        } if 0 < hidden_units < 2**31:
+            pass
+        case _:
+            raise UserError(f"{path} holds no model; run `dvc repro` to train it again")
+    if arch not in architectures():
+        raise UserError(f"{path} is a {arch!r}; stages/architectures has no such file")
     try:
-        shape = about["arch"], about["hidden_units"], len(about["class_names"])
         with torch.device("meta"):  # takes no memory: the file may promise more than there is
-            build_model(*shape).load_state_dict(weights, assign=True)
-        model = build_model(*shape)
+            build_model(arch, hidden_units, len(class_names)).load_state_dict(weights, assign=True)
+        model = build_model(arch, hidden_units, len(class_names))
         model.load_state_dict(weights)
-        model.eval()
-        return Checkpoint(model, about["name"], about["arch"], about["memory_format"], tuple(about["class_names"]))
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} holds no model; run `dvc repro` to train it again") from None
-    except ModuleNotFoundError:
-        raise UserError(f"{path} is a {about['arch']!r}; stages/architectures has no such file") from None
-    except RuntimeError:  # load_state_dict: other layers or shapes
-        raise UserError(f"{path} does not fit stages/architectures/{about['arch']}.py; train it again") from None
+    except RuntimeError:  # other layers or shapes
+        raise UserError(f"{path} does not fit stages/architectures/{arch}.py; train it again") from None
+    model.eval()
+    return Checkpoint(model, name, arch, memory_format, tuple(class_names))

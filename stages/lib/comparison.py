@@ -9,12 +9,12 @@ from stages.lib.files import read_json
 
 
 def train_seconds(name: str) -> float:
-    """How long a model trained. Read as it is: a time that were a dependency would never be up to date."""
+    """How long a model trained."""
     return float(read_json(f"metrics/timing/{name}.json")["train_seconds"])
 
 
 def images_per_second(name: str) -> float:
-    """How fast a model answered when it was evaluated. Read as it is, like the training time.
+    """How fast a model answered when it was evaluated.
 
     Raises:
         UserError: the model was not evaluated with the others.

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs, and the seed of every random draw."""
+"""Where the arithmetic runs, and the seed of torch's random draws."""
 
 import os
 
@@ -32,13 +32,17 @@ def pick_device(wanted: str) -> torch.device:
             raise UserError(f"there are more processes than GPUs here; train.processes can be {gpus} at most")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
+        # cuDNN would round the inputs of convolutions to 10 bits (TF32), and add in another order each time.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+    if device.type == "mps" and "WORLD_SIZE" in os.environ:
+        raise UserError("train.device mps takes one process; set train.processes to 1, or train.device to cpu")
     return device
 
 
 def set_seeds(seed: int) -> None:
     """Seed torch's global generators, on the CPU and on every GPU."""
     torch.manual_seed(seed)
-    torch.cuda.manual_seed_all(seed)
 
 
 def place(model: nn.Module, device: torch.device, memory_format: str) -> nn.Module:

@@ -1,5 +1,7 @@
 """The same training on several processes: how they start, who we are among them, and what they share.
 
+The same up to rounding, and for models without batch statistics: `nn.BatchNorm2d` sees its own slice of each batch.
+
 `torchrun`, or `start_processes` here, tells each process its place in environment variables. Without them a process is
 alone.
 """
@@ -68,7 +70,7 @@ def join_world(device: torch.device) -> Iterator[World]:
 
 def has_company() -> bool:
     """Whether this process was started to train together with others."""
-    return "WORLD_SIZE" in os.environ
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()  # a cluster may set one of them for everyone
 
 
 def start_processes(count: int, work: Callable[[], None]) -> None:

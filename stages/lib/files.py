@@ -62,13 +62,18 @@ def sha256_of(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object. To ask it for a key that is not there is a `UserError` that names key and file.
 
     Raises:
         UserError: the file is missing, or is not a JSON object.
     """
+
+    class JSONObject(dict[str, Any]):
+        def __missing__(self, key: str) -> Any:
+            raise UserError(f"{path} lacks {key!r}; run `dvc repro` to make it again")
+
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"), object_hook=JSONObject)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
     except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8

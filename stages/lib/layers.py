@@ -28,8 +28,8 @@ class Layer:
 def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -> list[Layer]:
     """Send one black image through `model`, on its device, and note down each layer that it passes.
 
-    Weights that several layers share count once, where they are met first. Functions called without a module, such as
-    `torch.relu`, do not show.
+    Weights that several layers share count once, where they are met first. What runs without a layer being called does
+    not show: functions such as `torch.relu`, and weights that the model uses by hand.
     """
     layers: list[Layer] = []
     counted: set[Tensor] = set()

@@ -1,9 +1,14 @@
-"""What the C library does with memory that is given back."""
+"""Memory: keeping what was freed, and saying so when there is not enough."""
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stages.lib.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")  # of the CPU, of GPUs, of libraries
 
 
 def keep_freed_memory() -> None:
@@ -19,3 +24,18 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, 2**30)
         mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest there is
+
+
+@contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Name a remedy where the block runs out of the memory of the CPU or the GPU.
+
+    Raises:
+        UserError: it did. What the system ends with SIGKILL never comes here.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch has no class of its own for the CPU
+        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            raise UserError(f"memory is short; {remedy}") from None
+        raise

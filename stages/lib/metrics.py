@@ -43,14 +43,16 @@ def figures_of(logits_NK: Tensor, labels_N: Tensor, batch_size: int) -> Figures:
             for logits_BK, labels_B in zip(logits_NK.split(batch_size), labels_N.split(batch_size), strict=True)
         ]
     )
-    hits_N = (logits_NK.argmax(dim=1) == labels_N).cpu()
-    accuracies_B = np.array([hits_B.sum().item() / len(hits_B) * 100 for hits_B in hits_N.split(batch_size)])
-    correct = int(hits_N.sum())
+    answers_N, labels_N = logits_NK.argmax(dim=1).cpu(), labels_N.cpu()
+    accuracies_B = [
+        accuracy_pct(labels_B, answers_B)
+        for labels_B, answers_B in zip(labels_N.split(batch_size), answers_N.split(batch_size), strict=True)
+    ]
     return Figures(
         model_loss=mean_over_batches(losses_B.cpu().numpy()),
-        model_acc=mean_over_batches(accuracies_B),
-        loss=cross_entropy(logits_NK.cpu().double(), labels_N.cpu()).item(),
-        accuracy=correct / len(labels_N) * 100,
-        correct=correct,
+        model_acc=mean_over_batches(np.array(accuracies_B)),
+        loss=cross_entropy(logits_NK.cpu().double(), labels_N).item(),
+        accuracy=accuracy_pct(labels_N, answers_N),
+        correct=int((answers_N == labels_N).sum()),
         images=len(labels_N),
     )

@@ -3,7 +3,8 @@
 Ten classes of 28 x 28 garments, light on black as the real ones, each cut, patterned, placed and lit at random: so
 varied that a linear model falls behind a convolutional one. The bytes depend on the seed alone. Every chunk of images
 has a random generator of its own, so that an image stays the same however many are drawn after it, and pixels are
-computed with the arithmetic that IEEE 754 fixes to the last bit (no sine, no power, no sum over pixels).
+computed with the arithmetic that IEEE 754 fixes to the last bit (no power, no sum over pixels); sines alone may differ
+between machines in their last bit, and are rounded to half as many.
 
 7,000 images take a second or two on one core, 600,000 some minutes; memory stays the same for any number of them.
 """

@@ -175,7 +175,8 @@ def _capture(step: Step, model: nn.Module, batch: Batch) -> Step:
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
     """
     fixed = Batch(batch.images_B1HW.clone(), batch.labels_B.clone(), batch.size)
-    before = {name: values.clone() for name, values in model.state_dict().items()}
+    state = [*model.parameters(), *model.buffers()]
+    before = [values.detach().clone() for values in state]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -185,7 +186,9 @@ def _capture(step: Step, model: nn.Module, batch: Batch) -> Step:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         loss, hits = step(fixed)
-    model.load_state_dict(before)  # copies into the tensors that the graph knows
+    with torch.no_grad():
+        for values, value_before in zip(state, before, strict=True):
+            values.copy_(value_before)  # into the tensors that the graph knows
 
     def replay(batch: Batch) -> tuple[Tensor, Tensor]:
         fixed.images_B1HW.copy_(batch.images_B1HW)

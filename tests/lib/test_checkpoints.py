@@ -80,6 +80,32 @@ def test_a_model_comes_back_with_every_weight_and_gives_the_same_logits(
     assert torch.equal(loaded.model(images_N1HW), model.eval()(images_N1HW))
 
 
+class TwoLayersOneWeight(nn.Module):
+    """Two layers that share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 5)
+        self.second = nn.Linear(5, 5)
+        self.second.weight = self.first.weight
+
+
+def test_weights_that_layers_share_are_saved_for_each(tmp_path: Path) -> None:
+    model = TwoLayersOneWeight()
+    save_checkpoint(tmp_path / "model_0.safetensors", model, "model_0", settings("shared"), CLASS_NAMES)
+    weights, _ = load_tensors(tmp_path / "model_0.safetensors")
+    assert torch.equal(weights["first.weight"], model.first.weight)
+    assert torch.equal(weights["second.weight"], model.first.weight)
+
+
+def test_an_architecture_that_imports_what_is_not_there_is_not_said_to_be_missing(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "stages.architectures.linear", None)
+    with pytest.raises(ModuleNotFoundError, match=r"stages\.architectures\.linear"):
+        load_checkpoint(saved)
+
+
 def test_other_classes_come_back_too(tmp_path: Path) -> None:
     names = ("cat", "dog", "chicken")
     path = tmp_path / "pets.safetensors"

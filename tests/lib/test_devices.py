@@ -36,6 +36,22 @@ def test_a_process_for_which_there_is_no_gpu_is_refused(monkeypatch: pytest.Monk
         pick_device("auto")
 
 
+def test_a_gpu_computes_in_whole_float32_and_in_the_same_order_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=True, mps=False)
+    with torch.backends.cudnn.flags(deterministic=False, allow_tf32=True):
+        pick_device("auto")
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.allow_tf32
+
+
+def test_one_of_several_processes_is_refused_on_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=False, mps=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match=r"set train\.processes to 1, or train\.device to cpu"):
+        pick_device("auto")
+
+
 @pytest.mark.parametrize("wanted", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(
     monkeypatch: pytest.MonkeyPatch, wanted: str

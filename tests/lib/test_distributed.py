@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from stages.lib.distributed import World
+from stages.lib.distributed import ALONE, World, join_world
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +34,13 @@ def test_slices_differ_by_one_image_at_most() -> None:
 def test_a_process_alone_takes_the_whole_batch() -> None:
     index_B = torch.arange(7)
     assert World().share_of(index_B) is index_B
+
+
+@pytest.mark.parametrize("variable", ["RANK", "WORLD_SIZE"])
+def test_one_variable_of_a_cluster_is_no_company(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    with join_world(torch.device("cpu")) as world:
+        assert world == ALONE
 
 
 SetParams = Callable[[dict[str, Any]], None]

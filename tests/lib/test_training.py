@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import RLock
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -210,6 +211,56 @@ def test_a_step_is_captured_on_a_gpu_and_shared_among_processes_but_never_both(
     assert callable(make_step(model, lr=0.1, world=World(0, processes)))
     assert shared == ([model] if processes > 1 else [])
     assert captures == ([(True, model)] if captured else [])
+
+
+class CountingPasses(nn.Module):
+    """A linear model with a buffer that is in no state_dict."""
+
+    passes: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = build_model("linear", 10, 10)
+        self.register_buffer("passes", torch.zeros(()), persistent=False)
+
+    def forward(self, images_N1HW: Tensor) -> Tensor:
+        self.passes += 1
+        logits_NK: Tensor = self.layers(images_N1HW)
+        return logits_NK
+
+
+def test_a_capture_leaves_weights_and_buffers_as_they_were(
+    monkeypatch: pytest.MonkeyPatch, make_split: Callable[..., Split]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "Stream", MagicMock)  # on the CPU a capture is one step more
+    for name in ("current_stream", "stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    model = CountingPasses()
+    before = [weights.detach().clone() for weights in model.parameters()]
+    (batch,) = make_loader(make_split(8), 8)
+    training.capture_at_first_call(make_step(model, lr=0.1), model)(batch)
+    assert model.passes == 0
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="captures a CUDA graph")
+@pytest.mark.parametrize("arch", ["linear", "tiny_vgg"])
+def test_captured_steps_train_as_others_do(
+    monkeypatch: pytest.MonkeyPatch, make_split: Callable[..., Split], arch: str
+) -> None:
+    device = torch.device("cuda")
+    train, test = (make_split(images).to(device) for images in (330, 77))  # the last batch has 10
+    epochs = []
+    for captured in (True, False):
+        if not captured:
+            monkeypatch.setattr(training, "capture_at_first_call", lambda step, _: step)
+        torch.manual_seed(42)
+        model = build_model(arch, 10, 10).to(device)
+        torch.manual_seed(42)
+        epochs.append(list(fit(model, PARAMS, train, test)))
+    for one, other in zip(*epochs, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
+        assert one.test_loss == pytest.approx(other.test_loss, abs=1e-4)
 
 
 @pytest.mark.parametrize(

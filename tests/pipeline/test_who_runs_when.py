@@ -75,16 +75,18 @@ def test_the_number_of_pictures_runs_the_stage_that_draws_them(
     assert stages_run(shell("dvc repro")) == ["confusion"]
 
 
-def test_a_comment_in_an_architecture_runs_its_training_and_evaluation(
+def test_a_comment_in_an_architecture_runs_its_training_evaluation_and_comparison(
     project: Path, shell: Shell, stages_run: StagesRun
 ) -> None:
     with Path("stages/architectures/tiny_vgg.py").open("a") as file:
         file.write("# a comment\n")
-    assert stages_run(shell("dvc repro")) == ["train_model_2", "evaluate"]
+    # The figures are the same, the times are not, and the comparison shows both.
+    assert stages_run(shell("dvc repro")) == ["train_model_2", "evaluate", "compare"]
     assert shell("git status --short").split() == [
         *("M", "dvc.lock"),
         *("M", "metrics/timing/inference.json"),
         *("M", "metrics/timing/model_2.json"),
+        *("M", "metrics/timing/speed.png"),
         *("M", "stages/architectures/tiny_vgg.py"),
     ]
 
