@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stages.lib import figures
@@ -26,7 +27,7 @@ from stages.lib.tensors import load_arrays
 
 
 def main() -> None:
-    """Gather, test, choose, write, draw."""
+    """Gather, test, choose, draw; then, when nothing can be missing any more, write."""
     names = parse_names()
     by = load_params().compare.by
     source = read_json("metrics/data.json")["source"]
@@ -34,6 +35,8 @@ def main() -> None:
     rows = [describe(name, answers[name]) for name in names]
     pairs = [compare_pair(first, second, answers) for first, second in combinations(names, 2)]
     best, chosen_on = choose(names, by)
+    pictures = draw_results(rows, answers, source) | draw_costs(rows, source)
+    pictures["plots/filters.png"] = figures.filters(first_layers(names), source)
 
     write_csv("plots/compare.csv", list(rows[0]), [list(row.values()) for row in rows])
     bins = [(name, *astuple(each)) for name in names for each in answers[name].bins]
@@ -42,9 +45,8 @@ def main() -> None:
     comparison = {"source": source, "by": by, "chosen_on": chosen_on, "best": best, "models": models, "pairs": pairs}
     write_json("metrics/compare.json", comparison)
     write_json("metrics/best.json", {"model": best, "accuracy": models[best]["accuracy"], "loss": models[best]["loss"]})
-    draw_results(rows, answers, source)
-    draw_costs(rows, source)
-    figures.save(figures.filters(first_layers(names), source), "plots/filters.png")
+    for path, picture in pictures.items():
+        figures.save(picture, path)
     copy(f"models/{best}.safetensors", "models/best.safetensors")
     print(f"\n{comparison_text()}\n")
 
@@ -127,25 +129,24 @@ def choose(names: list[str], by: str) -> tuple[str, str]:
     return max(names, key=merit), chosen_on
 
 
-def draw_results(rows: list[dict[str, Any]], answers: dict[str, Answers], source: str) -> None:
-    """The charts of how well the models do."""
+def draw_results(rows: list[dict[str, Any]], answers: dict[str, Answers], source: str) -> dict[str, Figure]:
+    """The charts of how well the models do, by path."""
     names = [row["model"] for row in rows]
     histories = {name: read_table(f"plots/curves/{name}.csv") for name in names}
     watched = read_json(f"metrics/train/{names[0]}.json")["watched"]
-    curves = figures.loss_curves(histories, "Loss and accuracy by epoch", source, watched)
-    figures.save(curves, "plots/curves.png")
-
     intervals = [(row["accuracy_low"], row["accuracy_high"]) for row in rows]
     accuracies = [row["accuracy"] for row in rows]
-    figures.save(figures.accuracy_intervals(names, accuracies, intervals, source), "plots/accuracy.png")
-
     errors = {row["model"]: row["calibration_error_pct"] for row in rows}
     bins = {name: pd.DataFrame(answers[name].bins) for name in names}
-    figures.save(figures.reliability(bins, errors, source), "plots/reliability.png")
+    return {
+        "plots/curves.png": figures.loss_curves(histories, "Loss and accuracy by epoch", source, watched),
+        "plots/accuracy.png": figures.accuracy_intervals(names, accuracies, intervals, source),
+        "plots/reliability.png": figures.reliability(bins, errors, source),
+    }
 
 
-def draw_costs(rows: list[dict[str, Any]], source: str) -> None:
-    """Accuracy against what can be counted, and in another picture against what is measured.
+def draw_costs(rows: list[dict[str, Any]], source: str) -> dict[str, Figure]:
+    """Accuracy against what can be counted, and in another picture against what is measured, by path.
 
     Measured times differ from run to run: their picture is kept with them.
     """
@@ -161,9 +162,8 @@ def draw_costs(rows: list[dict[str, Any]], source: str) -> None:
         "Test images per second": [images_per_second(name) for name in names],
     }
     costs = figures.accuracy_against_costs(names, accuracies, counted, "Test accuracy against size", source)
-    figures.save(costs, "plots/costs.png")
     speed = figures.accuracy_against_costs(names, accuracies, measured, "Test accuracy against speed", source)
-    figures.save(speed, "metrics/timing/speed.png")
+    return {"plots/costs.png": costs, "metrics/timing/speed.png": speed}
 
 
 def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:

@@ -6,6 +6,7 @@ the figures of each class, and pictures of right and wrong predictions. Takes so
 
 import math
 import random
+from argparse import ArgumentParser
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ BEST = "models/best.safetensors"
 
 def main() -> None:
     """Load, predict again, check, tabulate, draw."""
+    ArgumentParser(prog="python -m stages.confusion", description="Look at the best model's mistakes.").parse_args()
     params = load_params()
     torch.set_num_threads(params.train.threads)
     device = pick_device(params.train.device)

@@ -4,6 +4,7 @@ Writes the four files of `data/raw`, each as published to the last byte. A downl
 in the user's download cache. Takes seconds, or none if the files are there already.
 """
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 from stages.lib.errors import exit_cleanly
@@ -16,6 +17,7 @@ RAW = Path("data/raw")
 
 def main() -> None:
     """Fetch or draw, then say what there is."""
+    ArgumentParser(prog="python -m stages.fetch", description="Fetch or draw the four files of raw data.").parse_args()
     params = load_params()
     how = draw(params) if params.fetch.source == "synthetic" else fetch(params.fetch)
     describe(how)

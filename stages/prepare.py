@@ -6,6 +6,7 @@ Takes a few seconds.
 
 import shutil
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ BATCH_SIZE = 32  # the lecture's, for the counts and the picture; each model has
 
 def main() -> None:
     """Read, split, describe, draw."""
+    ArgumentParser(prog="python -m stages.prepare", description="Read, check and split the images.").parse_args()
     params = load_params()
     check_versions("torch", "torchvision")
     with unpacked_files() as root:

@@ -7,6 +7,7 @@ when there are cores for it, and takes the built-in synthetic images when not on
 import os
 import subprocess
 import sys
+from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,16 @@ from stages.lib.params import FetchParams, Params, load_params
 
 RAW = Path("data/raw")
 PARAMS = Path("params.yaml")
-DVC = [sys.executable, "-m", "dvc"]
+# As `python -m dvc`, but Ctrl-C while it imports ends it without a traceback.
+START_DVC = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+import dvc.cli.parser, dvc.repo.open_repo, dvc.repo.reproduce
+from dvc.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+DVC = [sys.executable, "-c", START_DVC]
 FALLBACK = """
 ******************************************************************************
   NOT FashionMNIST: no mirror of it could be reached. The pipeline {runs} on
@@ -34,6 +44,7 @@ FALLBACK = """
 
 def main() -> None:
     """Have the data, run the pipeline, show the comparison."""
+    ArgumentParser(prog="python -m stages.run", description="Run the whole pipeline, kindly.").parse_args()
     params = load_params()
     say_whether_git_is_here()
     fall_back = params.fetch.source == "fashion-mnist" and not have_raw_files(params.fetch)
@@ -82,7 +93,6 @@ def set_source(source: str) -> None:
     yaml = YAML()  # keeps comments
     yaml.preserve_quotes = True
     yaml.width = 1000
-    yaml.indent(mapping=2, sequence=4, offset=2)
     tree = yaml.load(PARAMS)
     tree["fetch"]["source"] = source
     with replacing(PARAMS) as temporary:

@@ -58,15 +58,18 @@ def train_model(name: str, params: Params) -> None:
 
         set_seeds(params.seed)
         epochs = []
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         for epoch in fit(model, model_params, train, held_out, params.train.precision, world):
             say(epoch, flush=True)
             epochs.append(epoch)
-        end = time.perf_counter()
+        end, cpu_end = time.perf_counter(), time.process_time()
     if not world.writes:
         return
 
     train_seconds = report_train_time(start, end, device)
+    if device.type == "cpu" and was_crowded(cpu_end - cpu_start, train_seconds, params.threads(name)):
+        hint = f"with {name}.threads: 1 it is slower alone and faster in company"
+        print(f"train: warning: {name} shared its CPUs with other programs; {hint}", file=sys.stderr)
     last = epochs[-1]
     if is_chance(last.correct, held_out.labels_N):
         print(f"train: warning: {name} ends no better than chance; try another lr or more epochs", file=sys.stderr)
@@ -93,6 +96,7 @@ def train_model(name: str, params: Params) -> None:
             "device": device.type,
             "threads": params.threads(name),
             "torch": versions["torch"],
+            "processes": world.size,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
     )
@@ -107,6 +111,15 @@ def report_train_time(start: float, end: float, device: torch.device) -> float:
     train_seconds = end - start
     print(f"Train time on {device}: {train_seconds:.3f} seconds", flush=True)
     return train_seconds
+
+
+def was_crowded(cpu_seconds: float, seconds: float, threads: int) -> bool:
+    """Whether several threads got less than 70 % of their CPUs for more than five seconds.
+
+    Alone they get above 90 %, beside another busy program some 50 %: then threads that wait for each other take up to
+    ten times as long as one alone would.
+    """
+    return threads > 1 and seconds > 5 and cpu_seconds < 0.7 * threads * seconds
 
 
 def parse_name() -> str:

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ TIMING = Path("metrics/timing")
 
 def main() -> None:
     """Clone, run, compare, say."""
+    ArgumentParser(prog="python -m stages.verify", description="Make the committed results again.").parse_args()
     if not Path(".git").exists():
         raise UserError("there is no git repository here, so no committed state to verify")
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
@@ -157,10 +159,10 @@ def machine_differences(contents: dict[str, bytes | None], clone: Path) -> list[
             before, now = json.loads(content), read_json(clone / path)
             lines += [
                 f"{path}: {key} was {before.get(key)}, is {now[key]}"
-                for key in ("device", "threads", "torch", "cpu_capability")
+                for key in ("device", "processes", "threads", "torch", "cpu_capability")
                 if key in now and before.get(key) != now[key]
             ]
-    return lines or ["device, threads, torch and CPU capability are those of the committed run"]
+    return lines or ["device, processes, threads, torch and CPU capability are those of the committed run"]
 
 
 def git(*arguments: str) -> None:

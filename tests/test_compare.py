@@ -336,14 +336,16 @@ def test_seven_models_are_compared_and_drawn(evaluated: Path, compare: Compare) 
     ],
 )
 @pytest.mark.usefixtures("undrawn")
-def test_a_missing_input_is_named_in_one_line(evaluated: Path, run_stage: RunStage, missing: str) -> None:
+def test_a_missing_input_is_named_in_one_line_and_nothing_is_written(
+    evaluated: Path, run_stage: RunStage, missing: str
+) -> None:
     (evaluated / missing).unlink()
     done = run_stage("compare", "model_0", "model_1", "model_2")
     assert done.returncode == 1
     assert done.stderr.startswith("compare: ")
     assert missing in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (evaluated / "models/best.safetensors").exists()
+    assert not any((evaluated / path).exists() for path in declared_outputs())
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -27,7 +27,7 @@ def refusing() -> Iterator[str]:
 
 def fetch(folder: Path, source: str, *mirrors: str, first: str = "") -> subprocess.CompletedProcess[str]:
     """Run the stage in `folder`, with these settings in its params.yaml and `first` in the environment."""
-    yaml = YAML()
+    yaml = YAML(typ="safe")
     params = yaml.load(PROJECT / "params.yaml")
     params["fetch"].update(source=source, mirrors=list(mirrors), synthetic={"train": 20, "test": 10})
     yaml.dump(params, folder / "params.yaml")

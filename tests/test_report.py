@@ -59,8 +59,8 @@ def results(workspace: Path) -> Path:
         }
         write_json(workspace / f"metrics/eval/{name}.json", {"images": 10_000})
         write_json(workspace / f"metrics/train/{name}.json", {"watched": "test"})
-        times = {"train_seconds": (12.1, 7.8, 173.3)[number], "device": "cpu", "threads": 2, "torch": "2.14.1"}
-        write_json(workspace / f"metrics/timing/{name}.json", times)
+        times = {"train_seconds": (12.1, 7.8, 173.3)[number], "device": "cpu", "threads": (1, 1, 2)[number]}
+        write_json(workspace / f"metrics/timing/{name}.json", {**times, "torch": "2.14.1", "processes": 1})
         header = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
         write_csv(workspace / f"plots/curves/{name}.csv", header, [(1, 0.59039, 79.2, 0.50954, 82.04)])
         layers = [
@@ -240,6 +240,12 @@ def test_versions_and_data_are_named(report: Report) -> None:
     text = text_of(report())
     assert "3aede38d" * 8 in text
     assert f"matplotlib {mpl.__version__}" in text
+
+
+def test_what_each_model_was_trained_on_is_named(report: Report) -> None:
+    text = " ".join(text_of(report()).split())
+    assert "model_0: cpu, 1 process of 1 thread, torch 2.14.1; " in text
+    assert "model_2: cpu, 1 process of 2 threads, torch 2.14.1" in text
 
 
 def test_it_can_be_written_elsewhere(results: Path, run_stage: RunStage) -> None:

@@ -1,6 +1,7 @@
 """What `make run` does around DVC, on a pipeline whose stages take no time."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,15 @@ def test_as_many_models_train_at_once_as_there_are_usable_cpus_for(
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cpus)), raising=False)
     set_params(changes)
     assert run.trainings_at_once(load_params()) == workers
+
+
+def test_ctrl_c_while_dvc_imports_ends_it_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "dvc").mkdir()
+    (tmp_path / "dvc/__init__.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)"
+    )
+    done = subprocess.run([*run.DVC, "repro"], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_it_ends_with_the_comparison(project: Path, set_params: SetParams, run_stage: RunStage) -> None:

@@ -26,7 +26,7 @@ from stages.lib.fashion_mnist import CLASS_NAMES
 from stages.lib.params import ModelParams
 from stages.lib.tensors import load_tensors
 from stages.lib.training import fit, is_chance
-from stages.train import report_train_time
+from stages.train import report_train_time, was_crowded
 
 PROJECT = Path(__file__).parents[1]
 RunStage = Callable[..., CompletedProcess[str]]
@@ -212,6 +212,21 @@ def test_a_broken_weight_stops_the_training_at_its_first_batch(make_split: MakeS
 def test_chance_is_what_naming_the_commonest_class_would_give(correct: int, counts: list[int], chance: bool) -> None:
     labels_N = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     assert is_chance(correct, labels_N) is chance
+
+
+@pytest.mark.parametrize(
+    ("cpu_seconds", "seconds", "threads", "crowded"),
+    [
+        (19, 10, 2, False),  # alone
+        (10, 10, 2, True),  # half of each CPU
+        (5, 10, 1, False),  # one thread waits for no other
+        (2, 4, 2, False),  # too short to tell
+    ],
+)
+def test_several_threads_that_must_share_their_cpus_are_noticed(
+    cpu_seconds: float, seconds: float, threads: int, crowded: bool
+) -> None:
+    assert was_crowded(cpu_seconds, seconds, threads) == crowded
 
 
 def test_the_training_time_is_printed_with_its_device_and_given_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def test_the_same_machine_gives_the_same_bytes(verify: Callable[..., CompletedPr
     assert done.returncode == 0
     assert results(done.stdout).pop("metrics/timing/a.json") == APART
     assert "4 of 4 outputs have the same bytes; worst: same bytes" in done.stdout
-    assert done.stdout.endswith("device, threads, torch and CPU capability are those of the committed run\n")
+    assert done.stdout.endswith("device, processes, threads, torch and CPU capability are those of the committed run\n")
 
 
 def test_another_processor_gives_figures_within_tolerance_and_by_how_much(

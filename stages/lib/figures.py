@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from stages.lib.files import replacing
@@ -161,6 +161,8 @@ def accuracy_against_costs(
         if min(values) > 0 and max(values) >= 5 * min(values):
             axes.set_xscale("log")
             axes.set_xlim(min(values) / 2, max(values) * 2)
+            few = max(values) < 30 * min(values)  # there may be but one power of ten between them
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
             axes.xaxis.set_minor_formatter("")
         else:  # from 0, so that what hardly differs does not look as if it did
             axes.set_xlim(0, max(*values, 1) * 1.25)
@@ -188,7 +190,7 @@ def reliability(bins: Mapping[str, Table], errors_pct: Mapping[str, float], sour
         label = f"{name}: {errors_pct[name]:.1f} % apart on average"
         above.plot(table["confidence_pct"], table["accuracy_pct"], label=label, **style)
         below.plot(table["confidence_pct"], table["images"], **style)
-    above.set(ylabel="Accuracy (%)", ylim=(0, 102))
+    above.set(ylabel="Accuracy (%)", ylim=(-2, 102))  # room for the marks at 0 and at 100
     above.legend(loc="upper left")
     below.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 102), yscale="log")
     return figure

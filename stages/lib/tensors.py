@@ -56,6 +56,7 @@ def load_arrays(path: str | Path) -> "tuple[dict[str, NDArray[Any]], dict[str, A
 
 def _load(path: str | Path, framework: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
+        Path(path).open("rb").close()  # safetensors says "not found" of what it may not read
         with safe_open(path, framework=framework) as file:
             about = json.loads((file.metadata() or {})[METADATA_KEY])
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}

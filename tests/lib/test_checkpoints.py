@@ -102,7 +102,7 @@ def test_an_architecture_that_imports_what_is_not_there_is_not_said_to_be_missin
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "stages.architectures.linear", None)
-    with pytest.raises(ModuleNotFoundError, match=r"stages\.architectures\.linear"):
+    with pytest.raises(UserError, match=r"^stages/architectures/linear\.py: ModuleNotFoundError: "):
         load_checkpoint(saved)
 
 

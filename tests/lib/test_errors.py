@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -110,3 +111,13 @@ def main():
     for line in range(100_000): print(line, flush=True)
 exit_cleanly('predict', main)" | head -1""")
     assert (done.returncode, done.stdout, done.stderr) == (1, "0\n", "")
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "confusion", "run", "verify"])
+def test_a_command_that_takes_no_arguments_refuses_them_before_any_work(
+    workspace: Path, run_stage: Callable[..., CompletedProcess[str]], stage: str
+) -> None:
+    done = run_stage(stage, "model_1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"python -m stages.{stage}: error: unrecognized arguments: model_1"
+    assert [path.name for path in workspace.iterdir()] == ["params.yaml"]

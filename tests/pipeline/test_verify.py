@@ -15,7 +15,7 @@ def test_committed_results_verify_to_the_byte(shell: Callable[..., str]) -> None
     printed = shell("python -m stages.verify")
     assert "worst: same bytes" in printed
     assert "models/best.safetensors" in printed
-    assert "device, threads, torch and CPU capability are those of the committed run" in printed
+    assert "device, processes, threads, torch and CPU capability are those of the committed run" in printed
 
 
 @pytest.mark.usefixtures("project")
