@@ -2,6 +2,7 @@
 
 import pickle
 import resource
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from stages.lib.fashion_mnist import CLASS_NAMES
 from stages.lib.params import ModelParams
 from stages.lib.tensors import load_tensors, save_tensors
 
+ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ["linear", "mlp", "tiny_vgg"]
 
 
@@ -143,6 +145,15 @@ def test_saving_what_was_loaded_gives_the_same_bytes(tmp_path: Path, arch: str) 
     assert loaded.memory_format == "channels_last"
     save_checkpoint(second, loaded.model, loaded.name, params, loaded.class_names)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_loading_a_model_does_not_import_what_traces_and_compiles(tmp_path: Path) -> None:
+    path = tmp_path / "model_2.safetensors"
+    save_checkpoint(path, build("tiny_vgg"), "model_2", settings("tiny_vgg"), CLASS_NAMES)
+    load = f"from stages.lib.checkpoints import load_checkpoint; load_checkpoint({str(path)!r})"
+    code = f"import sys; {load}; print('sympy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n", "that takes a second and more"
 
 
 def test_a_missing_model_says_how_to_make_it(tmp_path: Path) -> None:
