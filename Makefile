@@ -2,8 +2,8 @@
 # make report      write report.html from the results
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
 # make bench       race the stages against the lecture's plain loop
-# make test        set up, then every check: ruff, mypy, all tests
-# make test-fast   the same without the slow tests; they must cover 95 % of stages/
+# make test        set up, then every check: ruff, mypy, all tests; the fast ones must cover 95 % of stages/
+# make test-fast   the same without the slow tests and the coverage
 # make mutate      change the code that decides figures, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters and the data?
 # make lock        make requirements.txt again from pyproject.toml
@@ -29,11 +29,12 @@ verify: setup
 bench: setup
 	@python -m tests.bench
 
-test: test-fast
+test: check
+	@$(PYTEST) -m "not slow" --cov --cov-report=term
 	@$(PYTEST) -m slow
 
 test-fast: check
-	@$(PYTEST) -m "not slow" --cov --cov-report=term
+	@$(PYTEST) -m "not slow"
 
 mutate: setup
 	@python -m tests.mutation
