@@ -63,7 +63,7 @@ def check_reloaded(name: str, now: Figures) -> None:
     then = read_json(path)
     try:
         model, accuracy, loss = str(then["model"]), float(then["accuracy"]), float(then["loss"])
-    except (KeyError, TypeError, ValueError):
+    except (TypeError, ValueError):  # what read_json says of a missing key is one too
         raise UserError(f"{path} does not name a model, its accuracy and loss; run `dvc repro`") from None
     if name != model:
         raise UserError(f"{BEST} is {name}, but {path} says {model}; run `dvc repro --force compare`")

@@ -257,12 +257,16 @@ class TestTheTable:
         assert max(map(len, lines)) <= 120
 
 
+def filter_texts(drawn: dict[str, Figure]) -> list[str]:
+    """What stands beside the filters: a text for each model."""
+    return [text.get_text() for axes in drawn["plots/filters.png"].axes for text in axes.texts]
+
+
 def test_first_layers_are_drawn_whatever_the_architecture(
     evaluated: Path, compare: Compare, undrawn: dict[str, Figure]
 ) -> None:
     compare()
-    texts = [text.get_text() for axes in undrawn["plots/filters.png"].axes for text in axes.texts]
-    assert texts == [
+    assert filter_texts(undrawn) == [
         "model_0\nLinear\n10 of 10 units",
         "model_1\nLinear\n10 of 10 units",
         "model_2\nConv2d\n10 of 10 units",
@@ -275,8 +279,7 @@ def test_a_first_layer_that_makes_no_picture_is_left_out(
     table = evaluated / "plots/layers/model_0.csv"
     table.write_text(table.read_text().replace("layers.1,Linear,7850,7840\n", ""))  # as if it began with Linear(10, 10)
     compare()
-    texts = [text.get_text() for axes in undrawn["plots/filters.png"].axes for text in axes.texts]
-    assert [text.partition("\n")[0] for text in texts] == ["model_1", "model_2"]
+    assert [text.partition("\n")[0] for text in filter_texts(undrawn)] == ["model_1", "model_2"]
 
 
 def test_a_model_whose_weights_are_in_no_layer_is_left_out(
@@ -285,8 +288,7 @@ def test_a_model_whose_weights_are_in_no_layer_is_left_out(
     header = "layer,kind,parameters,multiply_adds\n"
     (evaluated / "plots/layers/model_0.csv").write_text(header + "flatten,Flatten,0,0\n")
     compare()
-    texts = [text.get_text() for axes in undrawn["plots/filters.png"].axes for text in axes.texts]
-    assert [text.partition("\n")[0] for text in texts] == ["model_1", "model_2"]
+    assert [text.partition("\n")[0] for text in filter_texts(undrawn)] == ["model_1", "model_2"]
 
 
 def test_a_layer_with_a_number_for_a_name_is_found_in_the_model(
@@ -298,8 +300,7 @@ def test_a_layer_with_a_number_for_a_name_is_found_in_the_model(
     table = evaluated / "plots/layers/model_2.csv"
     table.write_text(table.read_text().replace("block_1.0", "0").replace("classifier.1", "1.10"))
     compare("model_2")
-    (first, *_) = undrawn["plots/filters.png"].axes
-    assert [text.get_text() for text in first.texts] == ["model_2\nConv2d\n10 of 10 units"]
+    assert filter_texts(undrawn) == ["model_2\nConv2d\n10 of 10 units"]
 
 
 def test_a_filter_is_drawn_as_it_stands_in_the_model(

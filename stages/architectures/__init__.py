@@ -22,15 +22,14 @@ def build_model(arch: str, hidden_units: int, num_classes: int) -> nn.Module:
     """
     file = Path(__file__).with_name(f"{arch}.py")
     try:
-        model = import_module(f"{__name__}.{arch}").build(hidden_units, num_classes)
+        model: nn.Module = import_module(f"{__name__}.{arch}").build(hidden_units, num_classes)
         _try_out(model, num_classes)
     except Exception as error:  # whatever goes wrong in a file that users write
         what = " ".join(str(error).split())
         raise UserError(
             f"stages/architectures/{file.name}{_line(error, file)}: {type(error).__name__}: {what}"
         ) from None
-    built: nn.Module = model
-    return built
+    return model
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import os
 import torch
 from torch import nn
 
+from stages.lib.distributed import has_company
 from stages.lib.errors import UserError
 
 
@@ -35,7 +36,7 @@ def pick_device(wanted: str) -> torch.device:
         # cuDNN would round the inputs of convolutions to 10 bits (TF32), and add in another order each time.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
-    if device.type == "mps" and "WORLD_SIZE" in os.environ:
+    if device.type == "mps" and has_company():
         raise UserError("train.device mps takes one process; set train.processes to 1, or train.device to cpu")
     return device
 

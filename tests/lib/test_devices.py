@@ -52,6 +52,12 @@ def test_one_of_several_processes_is_refused_on_mps(monkeypatch: pytest.MonkeyPa
         pick_device("auto")
 
 
+def test_one_variable_of_a_cluster_does_not_keep_a_training_from_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=False, mps=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert pick_device("auto").type == "mps"
+
+
 @pytest.mark.parametrize("wanted", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(
     monkeypatch: pytest.MonkeyPatch, wanted: str
