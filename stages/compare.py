@@ -1,10 +1,12 @@
-"""Compare the evaluated models: `python -m stages.compare model_0 model_1 model_2`.
+"""Compare the evaluated models, all that params.yaml names.
 
 Says which model is best, which differences are more than chance, how far each model can be trusted and what it costs.
 Writes the tables, the charts and `models/best.safetensors`, a copy of the winner. Takes about three seconds.
+
+Shapes: N images, K classes; U units of a layer, each a picture of H x W.
 """
 
-import argparse
+from argparse import ArgumentParser
 from dataclasses import astuple, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,52 +17,57 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stages.lib import figures
-from stages.lib.calibration import Bin, calibration_error_pct, reliability_bins
-from stages.lib.comparison import comparison_text, images_per_second, train_seconds
-from stages.lib.errors import UserError, exit_cleanly
-from stages.lib.files import copy, read_json, write_csv, write_json
-from stages.lib.params import load_params
-from stages.lib.statistics import mcnemar_test, wilson_interval
-from stages.lib.tables import read_table
-from stages.lib.tensors import load_arrays
+from stages.lib import plots
+from stages.lib.base.errors import Outdated, exit_cleanly
+from stages.lib.base.files import copy, read_json, write_csv, write_json
+from stages.lib.base.params import load_params
+from stages.lib.base.tensors import load_arrays
+from stages.lib.base.versions import check_versions
+from stages.lib.results.calibration import Bin, calibration_error_pct, reliability_bins
+from stages.lib.results.statistics import mcnemar_test, wilson_interval
+from stages.lib.results.summary import summary
+from stages.lib.results.tables import read_table
 
 
 def main() -> None:
     """Gather, test, choose, draw; then, when nothing can be missing any more, write."""
-    names = parse_names()
-    by = load_params().compare.by
+    ArgumentParser(prog="python -m stages.compare", description="Compare the evaluated models.").parse_args()
+    params = load_params()
+    names, by = list(params.models), params.compare.by
+    check_versions("matplotlib", "numpy", "pandas", "pillow", "safetensors", "scipy")
     source = read_json("metrics/data.json")["source"]
-    answers = {name: read_answers(name) for name in names}
-    rows = [describe(name, answers[name]) for name in names]
-    pairs = [compare_pair(first, second, answers) for first, second in combinations(names, 2)]
+    outcomes = {name: read_outcome(name) for name in names}
+    rows = [describe(name, outcomes[name]) for name in names]
+    pairs = [compare_pair(first, second, outcomes) for first, second in combinations(names, 2)]
     best, chosen_on = choose(names, by)
-    pictures = draw_results(rows, answers, source) | draw_costs(rows, source)
-    pictures["plots/filters.png"] = figures.filters(first_layers(names), source)
+    curves = pd.concat([read_table(f"plots/curves/{name}.csv").assign(model=name) for name in names])
+    pictures = draw(rows, outcomes, curves, source)
 
     write_csv("plots/compare.csv", list(rows[0]), [list(row.values()) for row in rows])
-    bins = [(name, *astuple(each)) for name in names for each in answers[name].bins]
+    columns = ["model", "epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
+    write_csv("plots/curves.csv", columns, curves[columns].astype(object).to_numpy().tolist())
+    bins = [(name, *astuple(each)) for name in names for each in outcomes[name].bins]
     write_csv("plots/reliability.csv", ["model", "low", "high", "confidence_pct", "accuracy_pct", "images"], bins)
     models = {row["model"]: {key: value for key, value in row.items() if key != "model"} for row in rows}
     comparison = {"source": source, "by": by, "chosen_on": chosen_on, "best": best, "models": models, "pairs": pairs}
     write_json("metrics/compare.json", comparison)
     write_json("metrics/best.json", {"model": best, "accuracy": models[best]["accuracy"], "loss": models[best]["loss"]})
     for path, picture in pictures.items():
-        figures.save(picture, path)
+        plots.save(picture, path)
     copy(f"models/{best}.safetensors", "models/best.safetensors")
-    print(f"\n{comparison_text()}\n")
+    print(f"\n{summary()}\n")
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model said to the test images."""
+class Outcome:
+    """How a model did on each test image, and how its confidence compares with its accuracy."""
 
-    right_N: NDArray[np.bool_]  # whether its likeliest class is the true one
-    bins: list[Bin]  # its confidence beside its accuracy
+    correct_N: NDArray[np.bool_]  # whether its most probable class is the true one
+    bins: list[Bin]
 
 
-def read_answers(name: str) -> Answers:
-    """The answers of a model, from its predictions.
+def read_outcome(name: str) -> Outcome:
+    """Work out per-image correctness and calibration bins of one model from its predictions.
 
     Raises:
         UserError: the file holds the predictions of another model, or not as many as were evaluated.
@@ -68,16 +75,16 @@ def read_answers(name: str) -> Answers:
     path = f"data/predictions/{name}.safetensors"
     arrays, about = load_arrays(path)
     if about.get("name") != name:
-        raise UserError(f"{path} holds the predictions of {about.get('name')}, not {name}; run `dvc repro evaluate`")
+        raise Outdated(path, f"holds the predictions of {about.get('name')}, not {name}")
     probabilities_NK, labels_N = arrays["probabilities"], arrays["labels"]
     images = read_json(f"metrics/eval/{name}.json")["images"]
     if len(labels_N) != images:
-        raise UserError(f"{path} holds {len(labels_N):,} predictions, not {images:,}; run `dvc repro --force evaluate`")
-    return Answers(probabilities_NK.argmax(axis=1) == labels_N, reliability_bins(probabilities_NK, labels_N))
+        raise Outdated(path, f"holds {len(labels_N):,} predictions, not {images:,}")
+    return Outcome(probabilities_NK.argmax(axis=1) == labels_N, reliability_bins(probabilities_NK, labels_N))
 
 
-def describe(name: str, answers: Answers) -> dict[str, Any]:
-    """One row of the comparison: figures on the test images, accuracy with a 95 % interval, and the costs."""
+def describe(name: str, outcome: Outcome) -> dict[str, Any]:
+    """Return one row of the comparison: metrics on the test images, accuracy with a 95 % interval, and the costs."""
     results = read_json(f"metrics/eval/{name}.json")
     low, high = wilson_interval(results["correct"], results["images"])
     return {
@@ -89,16 +96,16 @@ def describe(name: str, answers: Answers) -> dict[str, Any]:
         "loss": results["loss"],
         "model_acc": results["model_acc"],
         "model_loss": results["model_loss"],
-        "calibration_error_pct": calibration_error_pct(answers.bins),
+        "calibration_error_pct": calibration_error_pct(outcome.bins),
         "parameters": read_json(f"metrics/train/{name}.json")["parameters"],
         "multiply_adds": int(read_table(f"plots/layers/{name}.csv")["multiply_adds"].sum()),
         "file_bytes": Path(f"models/{name}.safetensors").stat().st_size,
     }
 
 
-def compare_pair(first: str, second: str, answers: dict[str, Answers]) -> dict[str, Any]:
-    """Whether two models differ on the same images by more than chance, in figures and in words."""
-    test = mcnemar_test(answers[first].right_N, answers[second].right_N)
+def compare_pair(first: str, second: str, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """Say whether two models differ on the same images by more than chance, in numbers and in words."""
+    test = mcnemar_test(outcomes[first].correct_N, outcomes[second].correct_N)
     if not test.differ:
         verdict = f"{first} and {second} cannot be told apart"
     else:
@@ -115,7 +122,7 @@ def compare_pair(first: str, second: str, answers: dict[str, Answers]) -> dict[s
 
 
 def choose(names: list[str], by: str) -> tuple[str, str]:
-    """The model with the highest accuracy or the lowest loss, of equals the first; and the images it is chosen on.
+    """Return the model with the highest accuracy or the lowest loss, of equals the first, and the images that decide.
 
     With validation images the choice is made on them, so that the test images stay unseen until the final report.
     """
@@ -129,45 +136,33 @@ def choose(names: list[str], by: str) -> tuple[str, str]:
     return max(names, key=merit), chosen_on
 
 
-def draw_results(rows: list[dict[str, Any]], answers: dict[str, Answers], source: str) -> dict[str, Figure]:
-    """The charts of how well the models do, by path."""
+def draw(
+    rows: list[dict[str, Any]], outcomes: dict[str, Outcome], curves: pd.DataFrame, source: str
+) -> dict[str, Figure]:
+    """Draw the charts: how well the models do, what they cost, what their first layers look for; by path."""
     names = [row["model"] for row in rows]
-    histories = {name: read_table(f"plots/curves/{name}.csv") for name in names}
-    watched = read_json(f"metrics/train/{names[0]}.json")["watched"]
+    accuracies = [row["accuracy"] for row in rows]
     intervals = [(row["accuracy_low"], row["accuracy_high"]) for row in rows]
-    accuracies = [row["accuracy"] for row in rows]
+    held_out = read_json(f"metrics/train/{names[0]}.json")["watched"]
+    histories = {name: curves[curves["model"] == name] for name in names}
+    bins = {name: pd.DataFrame(outcomes[name].bins) for name in names}
     errors = {row["model"]: row["calibration_error_pct"] for row in rows}
-    bins = {name: pd.DataFrame(answers[name].bins) for name in names}
-    return {
-        "plots/curves.png": figures.loss_curves(histories, "Loss and accuracy by epoch", source, watched),
-        "plots/accuracy.png": figures.accuracy_intervals(names, accuracies, intervals, source),
-        "plots/reliability.png": figures.reliability(bins, errors, source),
-    }
-
-
-def draw_costs(rows: list[dict[str, Any]], source: str) -> dict[str, Figure]:
-    """Accuracy against what can be counted, and in another picture against what is measured, by path.
-
-    Measured times differ from run to run: their picture is kept with them.
-    """
-    names = [row["model"] for row in rows]
-    accuracies = [row["accuracy"] for row in rows]
-    counted = {
+    costs = {
         "Parameters": [row["parameters"] for row in rows],
         "Multiply-adds per image": [row["multiply_adds"] for row in rows],
         "File size (bytes)": [row["file_bytes"] for row in rows],
     }
-    measured = {
-        "Training time (s)": [train_seconds(name) for name in names],
-        "Test images per second": [images_per_second(name) for name in names],
+    return {
+        "plots/curves.png": plots.loss_curves(histories, "Loss and accuracy by epoch", source, held_out),
+        "plots/accuracy.png": plots.accuracy_intervals(names, accuracies, intervals, source),
+        "plots/reliability.png": plots.reliability(bins, errors, source),
+        "plots/costs.png": plots.accuracy_against_costs(names, accuracies, costs, "Test accuracy against size", source),
+        "plots/filters.png": plots.filters(first_layers(names), source),
     }
-    costs = figures.accuracy_against_costs(names, accuracies, counted, "Test accuracy against size", source)
-    speed = figures.accuracy_against_costs(names, accuracies, measured, "Test accuracy against speed", source)
-    return {"plots/costs.png": costs, "metrics/timing/speed.png": speed}
 
 
 def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:
-    """For each model the kind of its first layer and the weights of its units as pictures `[U, H, W]`.
+    """Return for each model the kind of its first layer and the weights of its units as pictures `[U, H, W]`.
 
     Left out are models whose first layer is neither a convolution nor connected to each pixel of the image.
     """
@@ -185,14 +180,6 @@ def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:
         elif units.ndim == 2 and units.shape[1] == 28 * 28:
             found[name] = (first["kind"], units.reshape(-1, 28, 28))
     return found
-
-
-def parse_names() -> list[str]:
-    """The models' names from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m stages.compare", description="Compare evaluated models.")
-    parser.add_argument("models", nargs="+", metavar="model", help="an evaluated model, such as model_1")
-    names: list[str] = parser.parse_args().models
-    return names
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Look at the best model: what it confuses, and what it gets wrong with the most confidence.
 
 Loads `models/best.safetensors`, checks that it scores as it did when it was evaluated, and writes the confusion matrix,
-the figures of each class, and pictures of right and wrong predictions. Takes some seconds.
+the metrics of each class, and pictures of right and wrong predictions. Takes some seconds.
+
+Shapes: N images, K classes.
 """
 
 import math
@@ -14,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from stages.lib import figures
-from stages.lib.checkpoints import load_checkpoint
-from stages.lib.datasets import Split, load_split, make_loader
-from stages.lib.devices import pick_device, place
-from stages.lib.errors import UserError, end_at_once, exit_cleanly
-from stages.lib.files import read_json, write_csv
-from stages.lib.inference import predict_logits
-from stages.lib.metrics import Figures, figures_of
-from stages.lib.params import load_params
+from stages.lib import plots
+from stages.lib.base.errors import Outdated, exit_at_once, exit_cleanly
+from stages.lib.base.files import read_json, write_csv
+from stages.lib.base.params import load_params
+from stages.lib.base.versions import check_versions
+from stages.lib.data.datasets import Split, load_split, make_loader
+from stages.lib.learning.devices import pick_device, place
+from stages.lib.learning.evaluation import Metrics, metrics_of, predict_logits
+from stages.lib.learning.models import load_checkpoint
 
 BEST = "models/best.safetensors"
 
@@ -31,6 +33,7 @@ def main() -> None:
     """Load, predict again, check, tabulate, draw."""
     ArgumentParser(prog="python -m stages.confusion", description="Look at the best model's mistakes.").parse_args()
     params = load_params()
+    check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch")
     torch.set_num_threads(params.train.threads)
     device = pick_device(params.train.device)
     test = load_split("data/prepared/test.safetensors")
@@ -38,13 +41,13 @@ def main() -> None:
     place(best.model, device, best.memory_format)
 
     logits_NK = predict_logits(best.model, make_loader(test.to(device), params.evaluate.batch_size)).cpu()
-    check_reloaded(best.name, figures_of(logits_NK, test.labels_N, params.evaluate.batch_size))
+    check_reloaded(best.name, metrics_of(logits_NK, test.labels_N, params.evaluate.batch_size))
     probabilities_NK = logits_NK.softmax(dim=1).numpy()
     predictions_N = probabilities_NK.argmax(axis=1)
     labels_N = test.labels_N.numpy()
 
     tabulate(labels_N, predictions_N, test, best.name)
-    shown = random.Random(params.seed).sample(range(len(test)), k=min(params.confusion.samples, len(test)))
+    shown = random.Random(params.confusion.seed).sample(range(len(test)), k=min(params.confusion.samples, len(test)))
     draw_predictions("plots/predictions.png", f"Predictions of {best.name}", shown, probabilities_NK, test)
     confidence_N = probabilities_NK.max(axis=1)
     wrong = np.flatnonzero(predictions_N != labels_N)
@@ -53,33 +56,30 @@ def main() -> None:
     print(f"{best.name}: {len(wrong):,} mistakes in {len(test):,} images; the reloaded model scores as it did before")
 
 
-def check_reloaded(name: str, now: Figures) -> None:
-    """The lecture's check of saving and loading: the loaded model must score as the saved one did.
+def check_reloaded(name: str, now: Metrics) -> None:
+    """Check that the loaded model scores as the saved one did, as the lecture does.
 
     Raises:
         UserError: it is another model, or accuracy or loss differ by more than rounding on another machine can explain.
     """
-    path = "metrics/best.json"
-    then = read_json(path)
-    try:
-        model, accuracy, loss = str(then["model"]), float(then["accuracy"]), float(then["loss"])
-    except (TypeError, ValueError):  # what read_json says of a missing key is one too
-        raise UserError(f"{path} does not name a model, its accuracy and loss; run `dvc repro`") from None
-    if name != model:
-        raise UserError(f"{BEST} is {name}, but {path} says {model}; run `dvc repro --force compare`")
-    if not math.isclose(now.accuracy, accuracy, abs_tol=0.05) or not math.isclose(now.loss, loss, rel_tol=1e-4):
-        raise UserError(
-            f"{BEST} scores {now.accuracy:.2f}% and loss {now.loss:.5f}, but {model} was evaluated at {accuracy:.2f}% "
-            f"and {loss:.5f}; run `dvc repro --force evaluate compare`"
+    then = read_json("metrics/best.json")
+    if name != then["model"]:
+        raise Outdated(BEST, f"is {name}, but metrics/best.json says {then['model']}")
+    same_accuracy = math.isclose(now.accuracy, then["accuracy"], abs_tol=0.05)
+    if not same_accuracy or not math.isclose(now.loss, then["loss"], rel_tol=1e-4):
+        raise Outdated(
+            BEST,
+            f"scores {now.accuracy:.2f}% and loss {now.loss:.5f}, but {name} was evaluated at {then['accuracy']:.2f}% "
+            f"and {then['loss']:.5f}",
         )
 
 
 def tabulate(labels_N: NDArray[Any], predictions_N: NDArray[Any], test: Split, name: str) -> None:
-    """Write the confusion matrix, as a picture and as the table that DVC plots, and the figures of each class."""
+    """Write the confusion matrix, as a picture and as the table that DVC plots, and the metrics of each class."""
     classes = range(len(test.class_names))
     counts_KK = confusion_matrix(labels_N, predictions_N, labels=classes)
-    picture = figures.confusion(counts_KK, test.class_names, f"Confusion matrix of {name}", test.source)
-    figures.save(picture, "plots/confusion.png")
+    picture = plots.confusion(counts_KK, test.class_names, f"Confusion matrix of {name}", test.source)
+    plots.save(picture, "plots/confusion.png")
     named = np.array(test.class_names)
     write_csv("plots/confusion.csv", ["actual", "predicted"], zip(named[labels_N], named[predictions_N], strict=True))
 
@@ -91,18 +91,18 @@ def tabulate(labels_N: NDArray[Any], predictions_N: NDArray[Any], test: Split, n
 
 
 def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK: NDArray[Any], test: Split) -> None:
-    """A grid of test images, titles green where the model is right and red where it is wrong."""
+    """Draw a grid of test images, titles green where the model is right and red where it is wrong."""
     titles, colours = [], []
     for index in indices:
         predicted, label = int(probabilities_NK[index].argmax()), int(test.labels_N[index])
         percent = probabilities_NK[index, predicted] * 100
         titles.append(f"Pred: {test.class_names[predicted]} ({percent:.0f} %)\nTruth: {test.class_names[label]}")
-        colours.append(figures.RIGHT if predicted == label else figures.WRONG)
+        colours.append(plots.CORRECT if predicted == label else plots.WRONG)
     columns = math.ceil(math.sqrt(len(indices)))
-    grid = figures.image_grid(test.images_N1HW[indices].squeeze(1), titles, title, test.source, columns, colours)
-    figures.save(grid, path)
+    grid = plots.image_grid(test.images_N1HW[indices].squeeze(1), titles, title, test.source, columns, colours)
+    plots.save(grid, path)
 
 
 if __name__ == "__main__":
     exit_cleanly("confusion", main)
-    end_at_once()
+    exit_at_once()

@@ -1,36 +1,37 @@
-"""Evaluate the trained models: `python -m stages.evaluate model_0 model_1 model_2`.
+"""Evaluate the trained models, all that params.yaml names.
 
-Each model is built again from its file alone and sees every test image once. Writes its figures, the lecture's result
+Each model is built again from its file alone and sees every test image once. Writes its metrics, the lecture's result
 dictionary among them, its predictions, and a table of its layers. Takes some seconds.
 """
 
-import argparse
 import time
+from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stages.lib.checkpoints import Checkpoint, load_checkpoint
-from stages.lib.datasets import Split, load_split, make_loader
-from stages.lib.devices import pick_device, place
-from stages.lib.errors import UserError, end_at_once, exit_cleanly
-from stages.lib.files import write_csv, write_json
-from stages.lib.inference import predict_logits
-from stages.lib.layers import trace_layers
-from stages.lib.memory import enough_memory
-from stages.lib.metrics import figures_of
-from stages.lib.params import load_params
-from stages.lib.tensors import save_tensors
-from stages.lib.versions import check_versions
+from stages.lib.base.errors import Outdated, UserError, exit_at_once, exit_cleanly
+from stages.lib.base.files import write_csv, write_json
+from stages.lib.base.params import load_params
+from stages.lib.base.tensors import save_tensors
+from stages.lib.base.timing import write_timing
+from stages.lib.base.versions import check_versions
+from stages.lib.data.datasets import Split, load_split, make_loader
+from stages.lib.learning.devices import pick_device, place
+from stages.lib.learning.evaluation import metrics_of, predict_logits
+from stages.lib.learning.layers import trace_layers
+from stages.lib.learning.memory import enough_memory
+from stages.lib.learning.models import Checkpoint, load_checkpoint
 
 
 def main() -> None:
     """For each model: load, predict, measure, write."""
-    names = parse_names()
+    ArgumentParser(prog="python -m stages.evaluate", description="Evaluate the trained models.").parse_args()
     params = load_params()
-    versions = check_versions("torch")
+    names = list(params.models)
+    check_versions("numpy", "safetensors", "torch")
     torch.set_num_threads(params.train.threads)
     device = pick_device(params.train.device)
     test = load_split("data/prepared/test.safetensors").to(device)
@@ -41,7 +42,7 @@ def main() -> None:
     for name in names:
         checkpoint = load_named(name)
         place(checkpoint.model, device, checkpoint.memory_format)
-        tabulate_layers(f"plots/layers/{name}.csv", checkpoint)  # runs the model once: what starts late has started
+        tabulate_layers(f"plots/layers/{name}.csv", checkpoint)  # runs the model once: the clock below sees no start-up
         start = time.perf_counter()
         logits_NK = predict(checkpoint, test, batch_size)
         images_per_second[name] = len(test) / (time.perf_counter() - start)
@@ -58,51 +59,52 @@ def main() -> None:
             {"name": name, "class_names": list(test.class_names)},
         )
         print(f"{name}: {results['accuracy']:.2f}% of {results['images']:,} images, loss {results['loss']:.5f}")
-    write_json(
-        "metrics/timing/inference.json",
+    write_timing(
+        "inference",
+        names,
         {
             "images_per_second": images_per_second,
             "batch_size": batch_size,
             "device": device.type,
             "threads": params.train.threads,
-            "torch": versions["torch"],
+            "torch": torch.__version__,
         },
     )
 
 
 def load_named(name: str) -> Checkpoint:
-    """The model `name` from its file.
+    """Load the model `name` from its file.
 
     Raises:
-        UserError: the file holds another model.
+        UserError: the file is missing, or holds another model.
     """
     path = f"models/{name}.safetensors"
     checkpoint = load_checkpoint(path)
     if checkpoint.name != name:
-        raise UserError(f"{path} holds {checkpoint.name}, not {name}; run `dvc repro train_{name}`")
+        raise Outdated(path, f"holds {checkpoint.name}, not {name}")
     return checkpoint
 
 
 @torch.inference_mode()
 def predict(checkpoint: Checkpoint, split: Split, batch_size: int) -> Tensor:
-    """Logits float32 `[N, K]`, on the model's device, which has finished when this returns.
+    """Return float32 logits `[N, K]`, on the model's device, which has finished when this returns.
 
     Raises:
-        UserError: the model knows other classes than the data, or gives what is no number.
+        UserError: the model knows other classes than the data, or a logit is not finite.
     """
     if checkpoint.class_names != split.class_names:
         raise UserError(f"{checkpoint.name} was trained for other classes than the data has; run `dvc repro`")
     with enough_memory("try a smaller evaluate.batch_size"):
         logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
     if not logits_NK.isfinite().all():
-        raise UserError(f"{checkpoint.name} gives answers that are no numbers; train it again with a smaller lr")
+        raise UserError(f"{checkpoint.name} gives logits that are not finite; train it again with a smaller lr")
     return logits_NK
 
 
 def measure(checkpoint: Checkpoint, logits_NK: Tensor, split: Split, batch_size: int) -> dict[str, Any]:
-    """The lecture's result dictionary with the exact figures beside it."""
-    figures = figures_of(logits_NK, split.labels_N, batch_size)
-    return {"model_name": type(checkpoint.model).__name__, **asdict(figures)}
+    """Return the lecture's result dictionary with the exact metrics beside it."""
+    metrics = metrics_of(logits_NK, split.labels_N, batch_size)
+    return {"model_name": type(checkpoint.model).__name__, **asdict(metrics)}
 
 
 def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
@@ -125,14 +127,6 @@ def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
     )
 
 
-def parse_names() -> list[str]:
-    """The models' names from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description="Evaluate trained models.")
-    parser.add_argument("models", nargs="+", metavar="model", help="a trained model, such as model_1")
-    names: list[str] = parser.parse_args().models
-    return names
-
-
 if __name__ == "__main__":
     exit_cleanly("evaluate", main)
-    end_at_once()
+    exit_at_once()

@@ -1,4 +1,4 @@
-"""Fetch the raw files of FashionMNIST, or draw synthetic ones in their stead.
+"""Fetch the raw files of FashionMNIST, or draw synthetic ones instead.
 
 Writes the four files of `data/raw`, each as published to the last byte. A download is 30 MB, once per user: it is kept
 in the user's download cache. Takes seconds, or none if the files are there already.
@@ -7,10 +7,11 @@ in the user's download cache. Takes seconds, or none if the files are there alre
 from argparse import ArgumentParser
 from pathlib import Path
 
-from stages.lib.errors import exit_cleanly
-from stages.lib.fashion_mnist import RAW_FILES
-from stages.lib.files import sha256_of
-from stages.lib.params import FetchParams, Params, load_params
+from stages.lib.base.errors import exit_cleanly
+from stages.lib.base.files import sha256_of
+from stages.lib.base.params import FetchParams, SyntheticParams, load_params
+from stages.lib.base.versions import check_versions
+from stages.lib.source.fashion_mnist import RAW_FILES
 
 RAW = Path("data/raw")
 
@@ -18,34 +19,35 @@ RAW = Path("data/raw")
 def main() -> None:
     """Fetch or draw, then say what there is."""
     ArgumentParser(prog="python -m stages.fetch", description="Fetch or draw the four files of raw data.").parse_args()
-    params = load_params()
-    how = draw(params) if params.fetch.source == "synthetic" else fetch(params.fetch)
-    describe(how)
+    params = load_params().fetch
+    check_versions("numpy")
+    origin = draw(params.synthetic) if params.source == "synthetic" else fetch(params)
+    describe(origin)
 
 
 def fetch(params: FetchParams) -> str:
-    """Have the published files in `data/raw`; gives how they got there."""
-    from stages.lib.mirrors import all_whole, fetch_from_mirrors, mirrors_in_order
+    """Make sure the published files are in `data/raw`. Returns where they came from."""
+    from stages.lib.source.mirrors import all_whole, fetch_from_mirrors, mirrors_in_order
 
     if all_whole(RAW_FILES, RAW):
         return "whole already, nothing to fetch"
     return "fetched from " + fetch_from_mirrors(RAW_FILES, mirrors_in_order(params.mirrors), RAW)
 
 
-def draw(params: Params) -> str:
-    """Draw the synthetic files into `data/raw`; gives how they got there."""
-    from stages.lib.synthetic import write_synthetic
+def draw(params: SyntheticParams) -> str:
+    """Draw the synthetic files into `data/raw`. Returns what they were drawn from."""
+    from stages.lib.source.synthetic import write_synthetic
 
-    write_synthetic(RAW, params.seed, params.fetch.synthetic.train, params.fetch.synthetic.test)
+    write_synthetic(RAW, params.seed, params.train, params.test)
     return f"drawn with seed {params.seed}"
 
 
-def describe(how: str) -> None:
-    """Print name, size and sum of each file, and how they got there."""
+def describe(origin: str) -> None:
+    """Print name, size and checksum of each file, and where they came from."""
     for file in RAW_FILES:
         path = RAW / file.name
         print(f"{file.name:<28} {path.stat().st_size:>11,} bytes  sha256 {sha256_of(path)[:12]}")
-    print(f"{RAW}: {how}")
+    print(f"{RAW}: {origin}")
 
 
 if __name__ == "__main__":

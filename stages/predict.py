@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.errors import UserError, end_at_once, exit_cleanly
-from stages.lib.folders import image_files
-from stages.lib.images import Background, Garment, check_file, find_garment, preview, read_picture
+from stages.lib.base.errors import UserError, exit_at_once, exit_cleanly
+from stages.lib.photos import Background, Garment, check_file, find_garment, preview, read_picture
+from stages.lib.source.folders import image_files
 
 if TYPE_CHECKING:  # slow to import: at run time only where they are needed
     from matplotlib.figure import Figure
@@ -119,7 +119,7 @@ def predict_and_plot_image(
         background: `light` or `dark` overrules what the corners of the picture show.
 
     Returns:
-        A figure, not shown: display it in a notebook, or write it with `stages.lib.figures.save`.
+        A figure, not shown: display it in a notebook, or write it with `stages.lib.plots.save`.
 
     Raises:
         UserError: the file is no image that can be read.
@@ -242,7 +242,7 @@ def _predict_files(
     model_path: Path, files: Iterable[Path], background: Background, complain: Complain
 ) -> Iterator[Prediction]:
     """Classify the files, a chunk at a time; pass over, with a complaint, what is no image."""
-    from stages.lib.checkpoints import load_checkpoint
+    from stages.lib.learning.models import load_checkpoint
 
     checkpoint = load_checkpoint(model_path)
     remaining = iter(files)
@@ -282,12 +282,12 @@ def _print_all(predictions: Iterable[Prediction], top: int, as_json: bool, keep:
 
 
 def _plot(predictions: Sequence[Prediction], path: Path) -> None:
-    from stages.lib import figures  # first: it sets the looks of what is drawn after
+    from stages.lib import plots  # first: it sets the looks of what is drawn after
 
     figure = plot_prediction(predictions[0]) if len(predictions) == 1 else plot_predictions(predictions)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters in a file's name that the font does not have
-        figures.save(figure, path)
+        plots.save(figure, path)
 
 
 def _figure(width_inches: float, height_inches: float) -> "Figure":
@@ -339,4 +339,4 @@ def _shortened(name: str, length: int) -> str:
 
 if __name__ == "__main__":
     exit_cleanly("predict", main)
-    end_at_once()
+    exit_at_once()

@@ -15,16 +15,15 @@ from typing import Any
 import torch
 from torchvision.datasets import FashionMNIST
 
-from stages.lib import figures
-from stages.lib.datasets import Split, make_loader, save_split
-from stages.lib.devices import set_seeds
-from stages.lib.errors import UserError, end_at_once, exit_cleanly
-from stages.lib.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from stages.lib.files import sha256_of, write_json
-from stages.lib.idx import map_idx, unpack_images, unpack_labels
-from stages.lib.params import load_params
-from stages.lib.splitting import hold_out, shared_images
-from stages.lib.versions import check_versions
+from stages.lib import plots
+from stages.lib.base.errors import UserError, exit_at_once, exit_cleanly
+from stages.lib.base.files import sha256_of, write_json
+from stages.lib.base.params import load_params
+from stages.lib.base.versions import check_versions
+from stages.lib.data.datasets import Split, make_loader, save_split
+from stages.lib.data.splitting import hold_out, shared_images
+from stages.lib.source.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from stages.lib.source.idx import map_idx, unpack_images, unpack_labels
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -35,18 +34,18 @@ def main() -> None:
     """Read, split, describe, draw."""
     ArgumentParser(prog="python -m stages.prepare", description="Read, check and split the images.").parse_args()
     params = load_params()
-    check_versions("torch", "torchvision")
+    check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch", "torchvision")
     with unpacked_files() as root:
         train = read(root, params.fetch.source, train=True)
         test = read(root, params.fetch.source, train=False)
-        kept, held_out = hold_out(train, params.prepare.validation, params.seed)
+        kept, held_out = hold_out(train, params.prepare.validation, params.prepare.seed)
         splits = {"train": kept, "validation": held_out, "test": test}
         check_classes(splits)
 
         for name, split in splits.items():
             save_split(PREPARED / f"{name}.safetensors", split)
         description = describe(splits)
-        draw(kept, params.seed)
+        draw(kept, params.prepare.seed)
     write_json("metrics/data.json", description)
 
     counts = ", ".join(f"{count:,} {name}" for name, count in description["counts"].items())
@@ -58,7 +57,7 @@ def main() -> None:
 
 @contextmanager
 def unpacked_files() -> Iterator[Path]:
-    """The raw files, checked and decompressed where torchvision looks for them below the folder given.
+    """Check the raw files and decompress them where torchvision looks for them below the folder given.
 
     Raises:
         UserError: a file is missing or damaged, or there are not as many labels as images.
@@ -91,7 +90,7 @@ class MappedFashionMNIST(FashionMNIST):  # type: ignore[misc]  # torchvision has
 
 
 def read(root: Path, source: str, train: bool) -> Split:
-    """The training or the test images, by torchvision."""
+    """Read the training or the test images with torchvision."""
     dataset = MappedFashionMNIST(root, train=train)
     return Split(dataset.data.unsqueeze(1), dataset.targets, tuple(dataset.classes), source)
 
@@ -109,7 +108,7 @@ def check_classes(splits: dict[str, Split]) -> None:
 
 
 def describe(splits: dict[str, Split]) -> dict[str, Any]:
-    """What there is to know of the data; mean and standard deviation are of the training pixels in [0, 1]."""
+    """Describe the data; mean and standard deviation are those of the training pixels in [0, 1]."""
     train, validation, test = splits["train"], splits["validation"], splits["test"]
     pixels = pixel_counts(train)
     values = torch.arange(256, dtype=torch.float64) / 255
@@ -134,41 +133,41 @@ def describe(splits: dict[str, Split]) -> dict[str, Any]:
 
 
 def pixel_counts(split: Split) -> torch.Tensor:
-    """How often each grey occurs, float64 `[256]`. Counted in parts: `bincount` widens what it counts."""
+    """Count how often each grey value occurs, float64 `[256]`. In parts: `bincount` widens what it counts."""
     parts = [part.flatten().bincount(minlength=256) for part in split.images_N1HW.split(1000)]
     return torch.stack(parts).sum(dim=0).double()
 
 
 def class_counts(split: Split) -> list[int]:
-    """Images of each class."""
+    """Count the images of each class."""
     counts: list[int] = split.labels_N.bincount(minlength=len(split.class_names)).tolist()
     return counts
 
 
 def draw(train: Split, seed: int) -> None:
-    """The lecture's pictures: the first image, sixteen random ones, one of the first shuffled batch.
+    """Draw the lecture's pictures: the first image, sixteen random ones, one of the first shuffled batch.
 
     The order of the random draws is the lecture's, so that seed 42 shows its images.
     """
     names = train.class_names
     images_NHW = train.images_N1HW.squeeze(1)
-    first = figures.first_image(images_NHW[0], names[train.labels_N[0]], train.source)
-    figures.save(first, "plots/data/first_image.png")
+    first = plots.first_image(images_NHW[0], names[train.labels_N[0]], train.source)
+    plots.save(first, "plots/data/first_image.png")
 
-    set_seeds(seed)
+    torch.manual_seed(seed)
     picks = [int(torch.randint(0, len(train), size=[1])) for _ in range(16)]
     titles = [names[train.labels_N[pick]] for pick in picks]
-    grid = figures.image_grid(images_NHW[picks], titles, "Sixteen random training images", train.source, columns=4)
-    figures.save(grid, "plots/data/grid.png")
+    grid = plots.image_grid(images_NHW[picks], titles, "Sixteen random training images", train.source, columns=4)
+    plots.save(grid, "plots/data/grid.png")
 
     batch = next(iter(make_loader(train, BATCH_SIZE, shuffle=True)))
-    set_seeds(seed)
-    pick = int(torch.randint(0, batch.size, size=[1]))
-    title = f"{names[batch.labels_B[pick]]}, no. {pick + 1} of {batch.size}"
-    one = figures.image_grid(batch.images_B1HW[pick] * 255, [title], "From the first batch", train.source, columns=1)
-    figures.save(one, "plots/data/first_batch.png")
+    torch.manual_seed(seed)
+    pick = int(torch.randint(0, len(batch.labels_B), size=[1]))
+    title = f"{names[batch.labels_B[pick]]}, no. {pick + 1} of {len(batch.labels_B)}"
+    one = plots.image_grid(batch.images_B1HW[pick] * 255, [title], "From the first batch", train.source, columns=1)
+    plots.save(one, "plots/data/first_batch.png")
 
 
 if __name__ == "__main__":
     exit_cleanly("prepare", main)
-    end_at_once()
+    exit_at_once()

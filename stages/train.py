@@ -1,6 +1,6 @@
 """Train one model by the lecture's procedure: `python -m stages.train model_1`.
 
-Reads its block of params.yaml and the prepared images; writes the model, its figures, its curve and its timing.
+Reads its block of params.yaml and the prepared images; writes the model, its metrics, its curve and its timing.
 On two CPU cores the linear models take some seconds, the convolutional one about half a minute.
 """
 
@@ -11,24 +11,25 @@ from functools import partial
 
 import torch
 
-from stages.architectures import build_model
-from stages.lib.checkpoints import save_checkpoint
-from stages.lib.datasets import load_split
-from stages.lib.devices import pick_device, place, set_seeds
-from stages.lib.distributed import has_company, join_world, start_processes
-from stages.lib.errors import end_at_once, exit_cleanly
-from stages.lib.files import write_csv, write_json
-from stages.lib.memory import enough_memory, keep_freed_memory
-from stages.lib.params import Params, load_params
-from stages.lib.training import fit, is_chance
-from stages.lib.versions import check_versions
+from stages.lib.base.errors import exit_at_once, exit_cleanly
+from stages.lib.base.files import write_csv, write_json
+from stages.lib.base.params import Params, load_params
+from stages.lib.base.timing import write_timing
+from stages.lib.base.versions import check_versions
+from stages.lib.data.datasets import load_split
+from stages.lib.learning.cpus import watched_pace
+from stages.lib.learning.devices import pick_device, place, set_seeds
+from stages.lib.learning.distributed import is_distributed, join_world, start_processes
+from stages.lib.learning.memory import enough_memory, keep_freed_memory
+from stages.lib.learning.models import build_model, save_checkpoint
+from stages.lib.learning.training import fit, is_chance
 
 
 def main() -> None:
     """Train in this process, or in several that share each batch."""
     name = parse_name()
     params = load_params()
-    if params.train.processes > 1 and not has_company():
+    if params.train.processes > 1 and not is_distributed():
         start_processes(params.train.processes, partial(train_model, name, params))
     else:
         train_model(name, params)
@@ -36,9 +37,8 @@ def main() -> None:
 
 def train_model(name: str, params: Params) -> None:
     """Seed, build, seed again, train, write."""
-    model_params = params.model(name)
-    versions = check_versions("torch")
-    torch.set_num_threads(params.threads(name))
+    model_params, threads = params.model(name), params.threads(name)
+    torch.set_num_threads(threads)
     keep_freed_memory()
     device = pick_device(params.train.device)
 
@@ -50,6 +50,8 @@ def train_model(name: str, params: Params) -> None:
 
     with enough_memory(f"try a smaller {name}.batch_size or {name}.hidden_units"), join_world(device) as world:
         say = print if world.writes else silence
+        if world.writes:
+            check_versions("numpy", "safetensors", "torch")
         set_seeds(params.seed)
         model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))
         place(model, device, model_params.memory_format)
@@ -58,18 +60,16 @@ def train_model(name: str, params: Params) -> None:
 
         set_seeds(params.seed)
         epochs = []
-        start, cpu_start = time.perf_counter(), time.process_time()
-        for epoch in fit(model, model_params, train, held_out, params.train.precision, world):
-            say(epoch, flush=True)
-            epochs.append(epoch)
-        end, cpu_end = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
+        with watched_pace(name, threads if device.type == "cpu" and world.writes else 1):
+            for epoch in fit(model, model_params, train, held_out, params.train.precision, world):
+                say(epoch.line(watched), flush=True)
+                epochs.append(epoch)
+        end = time.perf_counter()
     if not world.writes:
         return
 
     train_seconds = report_train_time(start, end, device)
-    if device.type == "cpu" and was_crowded(cpu_end - cpu_start, train_seconds, params.threads(name)):
-        hint = f"with {name}.threads: 1 it is slower alone and faster in company"
-        print(f"train: warning: {name} shared its CPUs with other programs; {hint}", file=sys.stderr)
     last = epochs[-1]
     if is_chance(last.correct, held_out.labels_N):
         print(f"train: warning: {name} ends no better than chance; try another lr or more epochs", file=sys.stderr)
@@ -88,14 +88,15 @@ def train_model(name: str, params: Params) -> None:
             "parameters": parameters,
         },
     )
-    write_json(
-        f"metrics/timing/{name}.json",
+    write_timing(
+        name,
+        [name],
         {
             "train_seconds": train_seconds,
             "images_per_second": model_params.epochs * len(train) / train_seconds,
             "device": device.type,
-            "threads": params.threads(name),
-            "torch": versions["torch"],
+            "threads": threads,
+            "torch": torch.__version__,
             "processes": world.size,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
@@ -103,7 +104,7 @@ def train_model(name: str, params: Params) -> None:
 
 
 def silence(*_: object, **__: object) -> None:
-    """Print nothing: what the processes do that are not the one to print."""
+    """Print nothing: for the processes other than the one that prints."""
 
 
 def report_train_time(start: float, end: float, device: torch.device) -> float:
@@ -113,17 +114,8 @@ def report_train_time(start: float, end: float, device: torch.device) -> float:
     return train_seconds
 
 
-def was_crowded(cpu_seconds: float, seconds: float, threads: int) -> bool:
-    """Whether several threads got less than 70 % of their CPUs for more than five seconds.
-
-    Alone they get above 90 %, beside another busy program some 50 %: then threads that wait for each other take up to
-    ten times as long as one alone would.
-    """
-    return threads > 1 and seconds > 5 and cpu_seconds < 0.7 * threads * seconds
-
-
 def parse_name() -> str:
-    """The model's name from the command line."""
+    """Return the model's name from the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description="Train one model.")
     parser.add_argument("model", help="a block of params.yaml, such as model_1")
     name: str = parser.parse_args().model
@@ -132,4 +124,4 @@ def parse_name() -> str:
 
 if __name__ == "__main__":
     exit_cleanly("train", main)
-    end_at_once()
+    exit_at_once()

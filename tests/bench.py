@@ -65,8 +65,8 @@ def lecture_side(name: str, epochs: int, threads: int | None) -> dict[str, Any]:
     from torchvision.datasets import FashionMNIST
     from torchvision.transforms import ToTensor
 
-    from stages.architectures import build_model
-    from stages.lib.params import load_params
+    from stages.lib.learning.models import build_model
+    from stages.lib.base.params import load_params
 
     params = load_params()
     model_params = params.model(name)
@@ -118,12 +118,12 @@ def stage_side(name: str, epochs: int, threads: int | None, memory_format: str |
     import torch  # isort: skip
     from dataclasses import replace
 
-    from stages.architectures import build_model
-    from stages.lib.datasets import load_split
-    from stages.lib.devices import pick_device, place, set_seeds
-    from stages.lib.memory import keep_freed_memory
-    from stages.lib.params import load_params
-    from stages.lib.training import fit
+    from stages.lib.learning.models import build_model
+    from stages.lib.data.datasets import load_split
+    from stages.lib.learning.devices import pick_device, place, set_seeds
+    from stages.lib.learning.memory import keep_freed_memory
+    from stages.lib.base.params import load_params
+    from stages.lib.learning.training import fit
 
     params = load_params()
     model_params = replace(params.model(name), epochs=epochs)
@@ -206,7 +206,7 @@ def race_pipeline(rounds: int) -> None:
 
 def busy_machine(most: int) -> None:
     """One epoch beside as many spinning processes as there are CPUs, and without them; of model_2 one round only."""
-    from stages.lib.params import load_params
+    from stages.lib.base.params import load_params
 
     params = load_params()
     cpus = os.cpu_count() or 1
@@ -233,9 +233,9 @@ def busy_machine(most: int) -> None:
 def arithmetic_limit() -> None:
     import torch
 
-    from stages.architectures import build_model
-    from stages.lib.layers import trace_layers
-    from stages.lib.params import load_params
+    from stages.lib.learning.models import build_model
+    from stages.lib.learning.layers import trace_layers
+    from stages.lib.base.params import load_params
 
     params = load_params()
     model_params = params.model("model_2")

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from ruamel.yaml import YAML
 
-from stages.lib.errors import exit_cleanly
-from stages.lib.fashion_mnist import CLASS_NAMES
+from stages.lib.base.errors import exit_cleanly
+from stages.lib.source.fashion_mnist import CLASS_NAMES
 
 if TYPE_CHECKING:
-    from stages.lib.datasets import Split
+    from stages.lib.data.datasets import Split
 
 PROJECT = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def make_split() -> "Callable[..., Split]":
     def make(images: int, seed: int = 0, source: str = "synthetic") -> "Split":
         import torch
 
-        from stages.lib.datasets import Split
+        from stages.lib.data.datasets import Split
 
         draw = torch.Generator().manual_seed(seed)
         labels_N = torch.arange(images) % len(CLASS_NAMES)
@@ -66,7 +66,7 @@ def set_params(workspace: Path) -> Callable[[dict[str, Any]], None]:
 @pytest.fixture
 def prepared(workspace: Path, make_split: "Callable[..., Split]") -> Path:
     """The workspace with 330 training images, no validation images and 77 test images: the last batches are short."""
-    from stages.lib.datasets import save_split
+    from stages.lib.data.datasets import save_split
 
     for name, split in (("train", make_split(330)), ("validation", make_split(0)), ("test", make_split(77, seed=1))):
         save_split(workspace / f"data/prepared/{name}.safetensors", split)

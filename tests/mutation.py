@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".mutation"
 COPIED = ("stages", "tests", "params.yaml", "pyproject.toml")
 NEEDED_PCT = 85.0
-NEEDS_GPU = "stages.lib.training.x__capture__"  # records a CUDA graph: nothing here can run it
+NEEDS_GPU = "stages.lib.learning.training.x__capture__"  # records a CUDA graph: nothing here can run it
 NOTICED = ("killed", "timeout")
 # The same processes and the same order of tests in every run.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}

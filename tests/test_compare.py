@@ -13,13 +13,13 @@ import torch
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
-from stages.architectures import build_model
-from stages.lib import figures
-from stages.lib.checkpoints import save_checkpoint
-from stages.lib.fashion_mnist import CLASS_NAMES
-from stages.lib.files import write_csv, write_json
-from stages.lib.params import ModelParams
-from stages.lib.tensors import load_tensors, save_tensors
+from stages.lib.learning.models import build_model
+from stages.lib import plots
+from stages.lib.learning.models import save_checkpoint
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.base.files import write_csv, write_json
+from stages.lib.base.params import ModelParams
+from stages.lib.base.tensors import load_tensors, save_tensors
 
 RunStage = Callable[..., CompletedProcess[str]]
 SetParams = Callable[[dict[str, Any]], None]

@@ -14,13 +14,13 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from stages.architectures import build_model
-from stages.lib import figures
-from stages.lib.checkpoints import load_checkpoint, save_checkpoint
-from stages.lib.datasets import load_split, save_split
-from stages.lib.fashion_mnist import CLASS_NAMES
-from stages.lib.params import ModelParams
-from stages.lib.training import fit
+from stages.lib.learning.models import build_model
+from stages.lib import plots
+from stages.lib.learning.models import load_checkpoint, save_checkpoint
+from stages.lib.data.datasets import load_split, save_split
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.base.params import ModelParams
+from stages.lib.learning.training import fit
 
 RunStage = Callable[..., CompletedProcess[str]]
 SetParams = Callable[[dict[str, Any]], None]
@@ -31,7 +31,7 @@ OUTPUTS = {
     "plots/predictions.png",
     "plots/mistakes.png",
 }
-GREEN, RED = figures.RIGHT, figures.WRONG
+GREEN, RED = plots.RIGHT, plots.WRONG
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def keep(folder: Path, images: int, run_stage: RunStage) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """The figures by path, kept instead of rendered."""
     kept: dict[str, Figure] = {}
-    monkeypatch.setattr(figures, "save", lambda figure, path: kept.update({str(path): figure}))
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.update({str(path): figure}))
     return kept
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from stages.architectures import build_model
-from stages.lib.checkpoints import save_checkpoint
-from stages.lib.datasets import Split, load_split, save_split
-from stages.lib.fashion_mnist import CLASS_NAMES
-from stages.lib.params import ModelParams
-from stages.lib.tensors import load_tensors
+from stages.lib.learning.models import build_model
+from stages.lib.learning.models import save_checkpoint
+from stages.lib.data.datasets import Split, load_split, save_split
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.base.params import ModelParams
+from stages.lib.base.tensors import load_tensors
 
 RunStage = Callable[..., CompletedProcess[str]]
 SetParams = Callable[[dict[str, Any]], None]

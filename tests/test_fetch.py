@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.lib.fashion_mnist import RAW_FILES
+from stages.lib.source.fashion_mnist import RAW_FILES
 
 PROJECT = Path(__file__).parents[1]
 NAMES = sorted(file.name for file in RAW_FILES)

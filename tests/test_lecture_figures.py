@@ -15,12 +15,12 @@ import torch
 from matplotlib.figure import Figure
 
 from stages import prepare
-from stages.architectures import build_model
-from stages.lib import figures
-from stages.lib.datasets import Split, load_split, make_loader
-from stages.lib.fashion_mnist import RAW_FILES
-from stages.lib.params import load_params
-from stages.lib.training import fit
+from stages.lib.learning.models import build_model
+from stages.lib import plots
+from stages.lib.data.datasets import Split, load_split, make_loader
+from stages.lib.source.fashion_mnist import RAW_FILES
+from stages.lib.base.params import load_params
+from stages.lib.learning.training import fit
 
 PROJECT = Path(__file__).parents[1]
 MIRROR = os.environ.get("FASHION_MNIST_MIRROR", "")

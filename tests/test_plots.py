@@ -13,8 +13,8 @@ import pytest
 from dvc_render.vega_templates import TEMPLATES as DVC_TEMPLATES  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
-from stages.lib import figures
-from stages.lib.files import write_csv
+from stages.lib import plots
+from stages.lib.base.files import write_csv
 
 PROJECT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe").load(PROJECT / "dvc.yaml")
@@ -61,7 +61,7 @@ def test_a_plot_of_several_files_names_a_curve_of_every_model() -> None:
 def test_the_templates_have_the_colours_of_the_pictures() -> None:
     for name in ("models", "accuracy", "reliability"):
         ranges = re.findall(r"#[0-9a-f]{6}", json.dumps(OURS[name]))
-        assert tuple(ranges) == figures.MODEL_COLOURS, name
+        assert tuple(ranges) == plots.MODEL_COLOURS, name
 
 
 @pytest.fixture

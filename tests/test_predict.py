@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from stages import predict
-from stages.architectures import build_model
-from stages.lib.checkpoints import load_checkpoint, save_checkpoint
-from stages.lib.errors import UserError, exit_cleanly
-from stages.lib.fashion_mnist import CLASS_NAMES
-from stages.lib.images import Background
-from stages.lib.params import ModelParams
+from stages.lib.learning.models import build_model
+from stages.lib.learning.models import load_checkpoint, save_checkpoint
+from stages.lib.base.errors import UserError, exit_cleanly
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.photos import Background
+from stages.lib.base.params import ModelParams
 
 ROOT = Path(__file__).parents[1]
 
@@ -393,7 +393,7 @@ def test_neither_torch_nor_matplotlib_is_loaded_before_there_is_work(
     program = (
         "import atexit, sys\n"
         "atexit.register(lambda: print('loaded:', sorted({'torch', 'matplotlib'} & set(sys.modules))))\n"
-        "from stages.lib.errors import exit_cleanly\n"
+        "from stages.lib.base.errors import exit_cleanly\n"
         "from stages.predict import main\n"
         "exit_cleanly('predict', main)\n"
     )

@@ -16,10 +16,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from stages import prepare
-from stages.lib import figures
-from stages.lib.datasets import Split, load_split
-from stages.lib.fashion_mnist import CLASS_NAMES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from stages.lib.idx import write_idx
+from stages.lib import plots
+from stages.lib.data.datasets import Split, load_split
+from stages.lib.source.fashion_mnist import CLASS_NAMES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from stages.lib.source.idx import write_idx
 
 RunStage = Callable[..., CompletedProcess[str]]
 SetParams = Callable[[dict[str, Any]], None]
@@ -221,7 +221,7 @@ def test_a_wrong_setting_stops_it_before_any_work(raw: Path, run_stage: RunStage
 def test_an_old_library_stops_it_before_any_work(
     raw: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.lib.versions.version", lambda library: "0.11")
+    monkeypatch.setattr("stages.lib.base.versions.version", lambda library: "0.11")
     assert "torch 0.11 is too old" in refusal(run_stage, raw)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stages.lib.synthetic import write_synthetic
+from stages.lib.source.synthetic import write_synthetic
 
 ROOT = Path(__file__).parents[1]
 SIZES = (60_000, 600_000)

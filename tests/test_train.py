@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from stages.architectures import build_model
-from stages.lib.checkpoints import load_checkpoint
-from stages.lib.datasets import Split, load_split, save_split
-from stages.lib.devices import place
-from stages.lib.errors import UserError
-from stages.lib.fashion_mnist import CLASS_NAMES
-from stages.lib.params import ModelParams
-from stages.lib.tensors import load_tensors
-from stages.lib.training import fit, is_chance
+from stages.lib.learning.models import build_model
+from stages.lib.learning.models import load_checkpoint
+from stages.lib.data.datasets import Split, load_split, save_split
+from stages.lib.learning.devices import place
+from stages.lib.base.errors import UserError
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.base.params import ModelParams
+from stages.lib.base.tensors import load_tensors
+from stages.lib.learning.training import fit, is_chance
 from stages.train import report_train_time, was_crowded
 
 PROJECT = Path(__file__).parents[1]
@@ -498,7 +498,7 @@ def test_a_wrong_setting_of_any_stage_stops_it_before_any_work(
 def test_an_old_library_stops_it_before_any_work(
     prepared: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.lib.versions.version", lambda library: "1.10.0")
+    monkeypatch.setattr("stages.lib.base.versions.version", lambda library: "1.10.0")
     assert "torch 1.10.0 is too old" in refusal(run_stage, prepared)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from stages.architectures import build_model
+from stages.lib.learning.models import build_model
 
 
 def test_flatten_makes_one_row_of_784_numbers_of_an_image() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from stages.architectures import build_model
+from stages.lib.learning.models import build_model
 
 
 def test_it_has_the_lectures_7960_parameters_and_a_logit_for_each_class() -> None:

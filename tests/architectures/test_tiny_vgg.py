@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.architectures import build_model
+from stages.lib.learning.models import build_model
 from stages.architectures.tiny_vgg import TinyVGG, convolution_block
 
 IMAGE_3HW = torch.rand(3, 64, 64)  # the lecture's, in red, green and blue

@@ -1,4 +1,4 @@
-"""`python -m stages.run`, which is what `make run` calls: kind where DVC is strict."""
+"""`python -m stages.commands.run`, which is what `make run` calls: kind where DVC is strict."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-RUN = "python -m stages.run"
+RUN = "python -m stages.commands.run"
 WARNING = "NOT FashionMNIST: no mirror of it could be reached."
 NOBODY = "http://127.0.0.1:1/"  # nobody listens there
 

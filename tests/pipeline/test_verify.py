@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from stages.verify import CHANGED
+from stages.commands.verify import CHANGED
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.usefixtures("project")
 def test_committed_results_verify_to_the_byte(shell: Callable[..., str]) -> None:
-    printed = shell("python -m stages.verify")
+    printed = shell("python -m stages.commands.verify")
     assert "worst: same bytes" in printed
     assert "models/best.safetensors" in printed
     assert "device, processes, threads, torch and CPU capability are those of the committed run" in printed
@@ -27,6 +27,6 @@ def test_a_committed_figure_that_was_tampered_with_is_found(shell: Callable[...,
     lock.write_text(lock.read_text().replace(old, md5))
     shell("git commit -qam 'A wrong figure'")
     line = next(
-        line for line in shell("python -m stages.verify", status=3).splitlines() if line.startswith(str(figures))
+        line for line in shell("python -m stages.commands.verify", status=3).splitlines() if line.startswith(str(figures))
     )
     assert CHANGED in line

@@ -1,0 +1,204 @@
+"""One HTML file that shows it all: `make report`, or `python -m stages.commands.report`.
+
+No stage: it reads what the stages wrote and where that came from, and writes `report.html`, with pictures, styles and
+script inside. The file needs no network and no other file. Takes about a second.
+"""
+
+import argparse
+import base64
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.lib.base.errors import UserError, exit_cleanly
+from stages.lib.base.files import read_json, write_text
+from stages.lib.results.summary import images_per_second, pair_text, train_seconds
+from stages.lib.results.tables import read_table
+
+TEMPLATE = Path(__file__).with_suffix(".html.j2")
+LIBRARIES = ("torch", "torchvision", "dvc", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "safetensors")
+PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
+
+
+def main() -> None:
+    """Gather, fill in, write."""
+    output = parse_output()
+    write_text(output, render())
+    print(f"wrote {output} ({output.stat().st_size / 1024:,.0f} KiB): open it in any browser")
+
+
+def render() -> str:
+    """The report as HTML.
+
+    Raises:
+        UserError: something that a stage writes is missing or damaged.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,  # names of files, branches and classes are text, whatever is in them
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["picture"] = picture
+    environment.filters["pair_text"] = pair_text
+    try:
+        return environment.get_template(TEMPLATE.name).render(gather())
+    except (KeyError, UndefinedError) as missing:
+        raise UserError(f"metrics/ or plots/ lack {missing}: older code wrote them; run `dvc repro`") from None
+
+
+def gather() -> dict[str, Any]:
+    """All that the template shows but the pictures, which it names itself."""
+    comparison = read_json("metrics/compare.json")
+    names = list(comparison["models"])
+    lock = read_lock()
+    return {
+        "comparison": comparison,
+        "models": comparison["models"],
+        "best": {"name": comparison["best"], **comparison["models"][comparison["best"]]},
+        "images": read_json(f"metrics/eval/{comparison['best']}.json")["images"],
+        "data": read_json("metrics/data.json"),
+        "trained": {name: read_json(f"metrics/train/{name}.json") for name in names},
+        "timing": {name: read_json(f"metrics/timing/{name}.json") for name in names},
+        "train_seconds": {name: train_seconds(name) for name in names},
+        "images_per_second": {name: images_per_second(name) for name in names},
+        "curves": {name: rows_of(f"plots/curves/{name}.csv") for name in names},
+        "layers": {name: rows_of(f"plots/layers/{name}.csv") for name in names},
+        "classes": rows_of("plots/per_class.csv"),
+        "params": params_used(lock),
+        "git": git_state(),
+        "lock": lock,
+        "changed": changed_files(lock),
+        "versions": {"Python": platform.python_version(), **{library: version(library) for library in LIBRARIES}},
+    }
+
+
+def picture(path: str, alt: str) -> dict[str, Any]:
+    """What an `<img>` needs to show a PNG file of ours: its bytes as a data URI, its size, and `alt` in words.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+    size = content[PNG_SIZE]
+    return {
+        "src": f"data:image/png;base64,{base64.b64encode(content).decode()}",
+        "width": int.from_bytes(size[:4], "big"),
+        "height": int.from_bytes(size[4:], "big"),
+        "alt": alt,
+    }
+
+
+def rows_of(path: str) -> list[dict[Any, Any]]:
+    """The rows of a CSV file, by column."""
+    return read_table(path).to_dict("records")
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """A YAML file, empty if it is missing.
+
+    Raises:
+        UserError: it is no YAML.
+    """
+    try:
+        tree = YAML(typ="safe", pure=True).load(Path(path))
+    except FileNotFoundError:
+        return {}
+    except (YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path} is not valid YAML; restore it from git, or run `dvc repro`") from None
+    return tree if isinstance(tree, dict) else {}
+
+
+def read_lock() -> dict[str, Any]:
+    """What each stage read and wrote when it last ran, from dvc.lock; empty where DVC has not run."""
+    stages: dict[str, Any] = read_yaml("dvc.lock").get("stages", {})
+    return stages
+
+
+def changed_files(lock: dict[str, Any]) -> list[str]:
+    """Files that are no longer what they were when the stages ran. Data and models that are not here do not count."""
+    recorded = {
+        entry["path"]: entry["md5"]
+        for stage in lock.values()
+        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
+        if "md5" in entry
+    }
+    return sorted(path for path, md5 in recorded.items() if Path(path).is_file() and md5_of(path) != md5)
+
+
+def md5_of(path: str) -> str:
+    """The hash that DVC knows a file by."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each parameter with the value that the stages ran with, and the one in params.yaml now."""
+    now = dict(flat(read_yaml("params.yaml")))
+    used: dict[str, Any] = {}
+    for stage in lock.values():
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
+            used.update(flat(value, key))
+    keys = [*now, *(key for key in used if key not in now)]
+    return [{"key": key, "used": used.get(key, now.get(key)), "now": now.get(key)} for key in keys]
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, named as DVC names them: `model_1.lr`."""
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
+
+
+def git_state() -> dict[str, Any]:
+    """The commit that is checked out and what differs from it; empty where the project is no git repository."""
+    top = git("rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != Path.cwd().resolve():  # an unpacked archive may lie inside another repository
+        return {}
+    log = git("log", "-1", "--format=%H%n%cs%n%s")
+    if not log:
+        return {}
+    revision, date, subject = log.split("\n", 2)
+    return {
+        "revision": revision,
+        "date": date,
+        "subject": subject,
+        "changes": (git("status", "--porcelain") or "").splitlines(),
+    }
+
+
+def git(*arguments: str) -> str | None:
+    """What a git command prints; None where it fails or there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+def parse_output() -> Path:
+    """Where to write, from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.commands.report", description="Write the results as one HTML file."
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
+    output: Path = parser.parse_args().output
+    return output
+
+
+if __name__ == "__main__":
+    exit_cleanly("report", main)

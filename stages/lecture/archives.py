@@ -1,0 +1,168 @@
+"""Downloading a zip archive and unpacking it into a data folder, without trusting the archive."""
+
+import lzma
+import re
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from stages.lib.base.errors import UserError
+from stages.lib.source.mirrors import MirrorError, download, local_path, scheme_of, shown
+
+MAX_BYTES = 2 * 1024**3
+MAX_SECONDS = 1800
+CHUNK_BYTES = 1024**2
+
+# What zipfile and its decompressors raise on damaged archives, beside OSError.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def download_and_unpack(
+    source: str,
+    destination: str | Path,
+    remove_archive: bool = True,
+    *,
+    data_folder: str | Path = "data",
+    max_bytes: int = MAX_BYTES,
+    max_seconds: float = MAX_SECONDS,
+) -> Path:
+    """Unpack the zip archive at `source` into `data_folder/destination`, unless that folder exists already.
+
+    The folder appears whole or not at all. Entries that would land outside it, and links, are refused before anything
+    is written.
+
+    Args:
+        source: an http(s):// or file:// address, or a path.
+        destination: the folder to make, below `data_folder`.
+        remove_archive: whether to remove the downloaded archive; if not, it is kept in `data_folder`. A `source` on
+            this machine is never removed.
+        data_folder: the folder for data.
+        max_bytes: the most bytes to download, and the most to unpack.
+        max_seconds: the longest a download may take.
+
+    Returns:
+        The folder with the content.
+
+    Raises:
+        UserError: the archive cannot be had, is damaged, unsafe or larger than allowed.
+    """
+    folder = Path(data_folder) / destination
+    if folder.is_dir():
+        print(f"{folder} exists already; nothing to download")
+        return folder
+    if folder.exists():
+        raise UserError(f"{folder} is not a folder; remove it, or choose another destination")
+
+    if scheme_of(source) not in ("http", "https"):
+        _unpack(_local_archive(source), folder, source, max_bytes)
+        return folder
+
+    print(f"downloading {shown(source)}")
+    archive = Path(data_folder) / f".{folder.name}.zip.tmp"
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download(source, archive, max_bytes, max_seconds)
+        _unpack(archive, folder, source, max_bytes)
+        if not remove_archive:
+            name = PurePosixPath(unquote(urlsplit(source).path)).name.removesuffix(".zip") or folder.name
+            archive.replace(archive.with_name(f"{name}.zip"))
+    except MirrorError as error:
+        raise UserError(f"{shown(source)}: {error}; check the address, or give the path of a zip file") from None
+    finally:
+        archive.unlink(missing_ok=True)
+    return folder
+
+
+def _local_archive(source: str) -> Path:
+    try:
+        path = local_path(source)
+    except MirrorError as error:
+        raise UserError(f"{shown(source)}: {error}") from None
+    if scheme_of(source) not in ("", "file") or not path.is_file():
+        raise UserError(f"{shown(source)}: no such file; give an http(s) address or the path of a zip file")
+    return path
+
+
+def _unpack(archive: Path, folder: Path, source: str, max_bytes: int) -> None:
+    """Unpack into a temporary folder beside `folder`, and move it into place when it is whole."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a crash left behind
+    try:
+        with zipfile.ZipFile(archive) as entries:
+            _write_entries(entries, _safe_paths(entries), temporary, max_bytes)
+        temporary.rename(folder)
+    except UserError as error:
+        raise UserError(f"{shown(source)}: {error}") from None
+    except DAMAGE as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{shown(source)} is no zip archive, damaged or encrypted ({words}); get another") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _safe_paths(entries: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """The path of every entry, below the folder to unpack into.
+
+    Raises:
+        UserError: an entry would land elsewhere, is a link, a device or the like, or is there twice.
+    """
+    paths: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    for entry in entries.infolist():
+        name = entry.filename.replace("\\", "/")  # a separator on Windows, and to some writers of archives
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
+            raise UserError(f"entry {entry.filename!r} would land outside the folder; nothing is unpacked")
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise UserError(f"entry {entry.filename!r} is a link or a special file; nothing is unpacked")
+        if path in paths and not entry.is_dir():
+            raise UserError(f"entry {entry.filename!r} is there twice; nothing is unpacked")
+        paths[path] = entry
+    return paths
+
+
+def _write_entries(
+    entries: zipfile.ZipFile, paths: dict[PurePosixPath, zipfile.ZipInfo], folder: Path, max_bytes: int
+) -> None:
+    """Write the entries below `folder`, `max_bytes` together at most."""
+    folder.mkdir(parents=True)
+    left = max_bytes
+    for path, entry in paths.items():
+        target = folder / path
+        try:
+            if entry.filename.endswith(("/", "\\")):
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = target.open("xb")
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            raise UserError(f"entry {entry.filename!r} is both a file and a folder") from None
+        with file:
+            for chunk in _chunks(entries, entry):
+                left -= len(chunk)  # the sizes in the archive's headers are the archive's word only
+                if left < 0:
+                    raise UserError(f"unpacks to more than {max_bytes:,} bytes; if it may, raise max_bytes")
+                file.write(chunk)
+
+
+def _chunks(entries: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    try:
+        with entries.open(entry) as content:
+            while chunk := content.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:  # bz2's word for damage; told apart here from a full disk
+        raise zipfile.BadZipFile(error) from None

@@ -1,0 +1,64 @@
+"""How a command ends: errors for people are one line on stderr and a non-zero exit status, without a traceback."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+WAY_BACK = "`git checkout . && dvc checkout` brings back the last commit and drops all edits since"
+
+
+class UserError(ValueError):
+    """Something a user can cause and mend. The message names the file, key or value, and what to do now."""
+
+
+class Outdated(UserError):  # noqa: N818 - the state of a file rather than a mistake
+    """A file that a stage writes is missing, damaged or from another run: running the pipeline makes it again."""
+
+    def __init__(self, path: str | Path, what: str = "is missing") -> None:
+        super().__init__(f"{path} {what}; run `dvc repro` to make it again")
+
+
+def exit_cleanly(name: str, main: Callable[[], None]) -> None:
+    """Run `main`; turn what a user can cause into one line on stderr that starts with `name`.
+
+    Exits with 1 after a `UserError` or an `OSError` (disk full, no permission), and with 130 after Ctrl-C.
+    Anything else is a mistake of ours, or of an architecture, and keeps its traceback. DVC has removed the outputs of
+    a stage that it runs: then a line more gives the way back.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, `head` say, has left
+        sys.stderr.close()
+        sys.exit(1)
+    except (UserError, OSError) as error:
+        _end(f"{name}: {one_line(error)}", status=1)
+    except KeyboardInterrupt:
+        _end(f"\n{name}: interrupted; nothing half-written is left behind", status=130)
+
+
+def one_line(error: UserError | OSError) -> str:
+    """Say what went wrong, and with which file."""
+    if isinstance(error, UserError):
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def exit_at_once() -> None:
+    """Exit with status 0 at once, without interpreter shutdown (saves 0.5 s with torch).
+
+    For the last line of a script, when every file is closed.
+    """
+    os._exit(0)
+
+
+def _end(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
+    if stage := os.environ.get("DVC_STAGE"):
+        print(f"DVC has removed what {stage} had made: mend it and run again, or {WAY_BACK}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,56 @@
+"""Measured times. They vary from run to run, so neither git nor DVC knows them.
+
+Each file in `metrics/timing` says which models it is about, by checksum, and on which machine it was measured. A model
+that DVC brought back from its cache, or that somebody else trained, has no time here.
+"""
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from stages.lib.base.files import read_json, sha256_of, write_json
+
+TIMING = Path("metrics/timing")
+
+
+def write_timing(file: str, models: list[str], measured: dict[str, Any]) -> None:
+    """Write `metrics/timing/<file>.json`: what was `measured`, with the checksums of `models` and the machine."""
+    checksums = {name: sha256_of(_model_file(name)) for name in models}
+    write_json(TIMING / f"{file}.json", {**measured, "model_sha256": checksums, "machine": machine()})
+
+
+def train_seconds(name: str) -> float | None:
+    """Return how long the model trained; None where that was not measured for this model file on this machine."""
+    timing = _read(name, name)
+    return float(timing["train_seconds"]) if timing else None
+
+
+def images_per_second(name: str) -> float | None:
+    """Return how fast the model classified the test images; None where that was not measured here."""
+    timing = _read("inference", name)
+    return float(timing["images_per_second"][name]) if timing else None
+
+
+def machine() -> str:
+    """Describe this machine: processor, number of CPUs, operating system."""
+    try:
+        (processor,) = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[:1]
+    except (OSError, ValueError):  # another system, or a processor that does not name itself
+        processor = platform.processor() or "unknown processor"
+    return f"{processor}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}"
+
+
+def _read(file: str, name: str) -> dict[str, Any] | None:
+    """Read a timing file if it is about the model file `name` as it is now, and was measured on this machine."""
+    path = TIMING / f"{file}.json"
+    if not path.is_file() or not _model_file(name).is_file():
+        return None
+    timing = read_json(path)
+    known = timing.get("model_sha256", {}).get(name) == sha256_of(_model_file(name))
+    return timing if known and timing.get("machine") == machine() else None
+
+
+def _model_file(name: str) -> Path:
+    return Path(f"models/{name}.safetensors")

@@ -1,0 +1,61 @@
+"""Holding images out of a training set, and finding images that two splits share."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stages.lib.base.errors import UserError
+from stages.lib.data.datasets import Split
+
+
+def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """Take `count` images out of `split`, stratified by class and drawn from `seed`; both parts keep their order.
+
+    Returns:
+        The images kept and the images held out; with `count` 0 the second is empty.
+
+    Raises:
+        UserError: so many would leave a class empty on either side.
+    """
+    everything = torch.arange(len(split))
+    if not count:
+        return split, _part(split, everything[:0])
+    classes, counts = split.labels_N.unique(return_counts=True)
+    if not len(classes) <= count <= len(split) - len(classes) or counts.min() < 2:
+        raise _unfair(split, count, len(classes))
+    from sklearn.model_selection import train_test_split  # 1.3 s to import: only where it is used
+
+    kept, held_out = train_test_split(
+        everything.numpy(), test_size=count, random_state=seed, stratify=split.labels_N.numpy()
+    )
+    kept.sort()
+    held_out.sort()
+    parts = _part(split, torch.from_numpy(kept)), _part(split, torch.from_numpy(held_out))
+    if any(len(part.labels_N.unique()) < len(classes) for part in parts):  # a rare class is easily left out
+        raise _unfair(split, count, len(classes))
+    return parts
+
+
+def shared_images(first: Split, second: Split) -> int:
+    """How many images of `second` are, byte for byte, in `first` too. Remembers `second` only: give the smaller one."""
+    wanted = Counter(_digests(second.images_N1HW))
+    return sum(wanted.pop(digest, 0) for digest in _digests(first.images_N1HW))
+
+
+def _unfair(split: Split, count: int, classes: int) -> UserError:
+    return UserError(
+        f"prepare.validation is {count}; of {len(split):,} images it must take 0, or {classes} to "
+        f"{len(split) - classes:,}, so that every class is on both sides"
+    )
+
+
+def _part(split: Split, index: Tensor) -> Split:
+    return replace(split, images_N1HW=split.images_N1HW[index], labels_N=split.labels_N[index])
+
+
+def _digests(images_N1HW: Tensor) -> Iterator[bytes]:
+    return (hashlib.blake2b(image, digest_size=16).digest() for image in images_N1HW.numpy())

@@ -1,0 +1,114 @@
+"""The same training on several processes: how they start, who we are among them, and what they share.
+
+The same up to rounding, and for models without batch statistics: `nn.BatchNorm2d` sees its own slice of each batch.
+
+`torchrun`, or `start_processes` here, tells each process its place in environment variables. Without them a process is
+alone.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
+
+from stages.lib.base.errors import UserError, one_line
+
+RENDEZVOUS = "TRAIN_RENDEZVOUS"  # environment variable: how processes find each other; torchrun has its own
+PATIENCE = 10  # seconds that processes have to end after one of them has failed
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together, and our place among them."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the outputs and prints: one does."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of `values` over all processes, in each of them."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+SINGLE_PROCESS = World()
+
+
+@contextmanager
+def join_world(device: torch.device) -> Iterator[World]:
+    """Meet the processes that were started beside this one; part from them at the end."""
+    if not is_distributed():
+        yield SINGLE_PROCESS
+        return
+    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, os.environ.get(RENDEZVOUS, "env://"), rank=world.rank, world_size=world.size)
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def is_distributed() -> bool:
+    """Whether this process was started to train together with others."""
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()  # a cluster may set one of them for everyone
+
+
+def start_processes(count: int, work: Callable[[], None]) -> None:
+    """Do `work` in `count` processes of this machine that meet in `join_world`; return when all of them have ended.
+
+    As `torchrun` would, but an error is raised here, once, as if the work had been done here.
+
+    Raises:
+        UserError: what the first process to fail had to say, or that it was killed. The others are ended.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        # Until a process has come to our code, Ctrl-C would be a traceback: it waits until then. Python's tracker of
+        # resources goes first, because its start would lift the mask.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        started = spawn(_take_part, (count, folder, work), nprocs=count, join=False)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            while not started.join(grace_period=PATIENCE):
+                pass
+        except ProcessExitedException as ended:
+            number = ended.error_index
+            last_words = folder / f"error-{number}"
+            if last_words.exists():
+                raise UserError(last_words.read_text(encoding="utf-8")) from None
+            how = ended.signal_name or f"exit status {ended.exit_code}"
+            raise UserError(f"process {number} of {count} ended by {how}; was memory short? Run it again") from None
+        finally:
+            for process in started.processes:
+                process.join(PATIENCE)
+                process.kill()
+
+
+def _take_part(rank: int, count: int, folder: Path, work: Callable[[], None]) -> None:
+    """One of the processes: do `work` as number `rank` of `count`, and leave in `folder` what a user can cause."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
+    os.environ[RENDEZVOUS] = f"file://{folder}/rendezvous"
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        work()
+        sys.stdout.flush()
+    except (UserError, OSError) as error:
+        (folder / f"error-{rank}").write_text(one_line(error), encoding="utf-8")
+        sys.exit(1)

@@ -1,0 +1,138 @@
+"""Models: built from their architecture, saved, and loaded again.
+
+An architecture is a file in `stages/architectures/` with a function `build(hidden_units, num_classes)` that returns an
+`nn.Module`. It maps float32 images `[N, 1, 28, 28]` in [0, 1] to float32 logits `[N, num_classes]`.
+
+Shapes: N images, K classes.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.lib.base.errors import Outdated, UserError
+from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams, architectures
+from stages.lib.base.tensors import load_tensors, save_tensors
+
+
+def build_model(arch: str, hidden_units: int, num_classes: int) -> nn.Module:
+    """Build the architecture in `stages/architectures/<arch>.py`, its weights drawn from torch's global generator.
+
+    Whatever that file itself raises is passed on: its traceback says best what is wrong with it.
+
+    Raises:
+        UserError: the file imports other files of the project, or what it builds is no model as described above.
+    """
+    file = ARCHITECTURES / f"{arch}.py"
+    refuse_project_imports(file)
+    model: nn.Module = import_module(f"stages.architectures.{arch}").build(hidden_units, num_classes)
+    if problem := _find_problem(model, num_classes):
+        raise UserError(f"stages/architectures/{file.name}: {problem}")
+    return model
+
+
+def refuse_project_imports(file: Path) -> None:
+    """Refuse an architecture that imports other files of the project.
+
+    DVC knows an architecture by its one file: an edit of another file that it imports would rerun nothing, and the old
+    results would stand beside the new code.
+
+    Raises:
+        UserError: names the line and the import.
+    """
+    project = ARCHITECTURES.parents[1]
+    for line, name in _imports(ast.parse(file.read_bytes(), file.name)):
+        top = name.split(".")[0]
+        if not top or (project / top).is_dir() or (project / f"{top}.py").is_file():
+            raise UserError(
+                f"stages/architectures/{file.name}, line {line}: it imports {name or 'a file beside it'}, and DVC would "
+                "not notice when that changes; write all of the architecture into its own file"
+            )
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and module of each import; the module of a relative import starts with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, "." * node.level + (node.module or "")
+
+
+@torch.no_grad()
+def _find_problem(model: Any, num_classes: int) -> str | None:
+    """Run one black image through the model in evaluation mode: no statistic changes, nothing is drawn."""
+    if not isinstance(model, nn.Module):
+        return f"build returns {type(model).__name__}, not an nn.Module"
+    if next(model.parameters(), None) is None:
+        return "the model has no weights to train"
+    logits = model.eval()(torch.zeros(1, 1, 28, 28))
+    model.train()
+    if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
+        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        return f"for one image the model gives {shape}, not logits [1, {num_classes}]"
+    return None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and what is known of it."""
+
+    model: nn.Module
+    name: str  # model_0, model_1, ...
+    arch: str
+    memory_format: str
+    class_names: tuple[str, ...]
+
+
+def save_checkpoint(
+    path: str | Path, model: nn.Module, name: str, params: ModelParams, class_names: tuple[str, ...]
+) -> None:
+    """Write the weights of `model`, contiguous and on the CPU, and all that is needed to build it again."""
+    # Copies, because safetensors refuses tensors that share memory, as those of layers that share their weights do.
+    weights = {
+        key: value.cpu().clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()
+    }
+    about: dict[str, Any] = {
+        "name": name,
+        "arch": params.arch,
+        "hidden_units": params.hidden_units,
+        "memory_format": params.memory_format,
+        "class_names": list(class_names),
+    }
+    save_tensors(path, weights, about)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Build the model again from its file alone: on the CPU, contiguous, in evaluation mode.
+
+    Raises:
+        UserError: the file is missing, damaged, no model of ours, or of an architecture that has changed since.
+    """
+    weights, about = load_tensors(path)
+    match about:
+        case {
+            "name": str(name),
+            "arch": str(arch),
+            "hidden_units": int(hidden_units),
+            "memory_format": str(memory_format),
+            "class_names": [*class_names],
+        } if 0 < hidden_units <= MOST_HIDDEN_UNITS:
+            pass
+        case _:
+            raise Outdated(path, "holds no model")
+    if arch not in architectures():
+        raise UserError(f"{path} is a {arch!r}; stages/architectures has no such file")
+    model = build_model(arch, hidden_units, len(class_names))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:  # other layers or shapes
+        raise Outdated(path, f"does not fit stages/architectures/{arch}.py") from None
+    model.eval()
+    return Checkpoint(model, name, arch, memory_format, tuple(class_names))

@@ -1,0 +1,213 @@
+"""Turn pictures from outside into what the models were trained on: 28 x 28 pixels, a light garment on black.
+
+FashionMNIST was made from photos on white: cut to the garment, shrunk until its longer side has 28 pixels, put in the
+middle, negated and turned to grey. The same is done here to any picture, whatever its size, mode and background.
+Reading a photo takes a fraction of a second; the largest picture allowed takes some seconds and 1 GB of memory at most.
+
+Shapes: H x W pixels.
+"""
+
+import stat
+import statistics
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
+
+from stages.lib.base.errors import UserError
+from stages.lib.source.fashion_mnist import IMAGE_SHAPE
+
+Background = Literal["auto", "light", "dark"]
+
+# Named one by one: Pillow knows formats that start other programs (EPS) or are seldom used and little tested.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 500_000_000  # no compression at all: 50 million pixels of 8 bytes, and some room
+
+SIZE = (IMAGE_SHAPE[2], IMAGE_SHAPE[1])  # width, height, in Pillow's order
+LIGHT = 128  # a background of this grey or above is light
+TOLERANCE = 24  # greys this close to the background belong to it: soft shadows, the noise of JPEG
+
+
+@dataclass(frozen=True)
+class Garment:
+    """A picture as the models take it."""
+
+    pixels_HW: NDArray[np.uint8]  # 28 x 28, the garment light, the background black
+    inverted: bool  # the background was light
+    contrast: int  # greys between the darkest and the lightest part of the whole picture
+
+
+def read_garment(path: str | Path, background: Background = "auto") -> Garment:
+    """Read the garment in an image file.
+
+    Raises:
+        OSError, UserError: the file cannot be read as an image.
+        UserError: it shows nothing but one colour.
+    """
+    garment = find_garment(read_picture(path), background)
+    if garment.contrast <= TOLERANCE:
+        raise UserError(f"{path} shows nothing but one colour")
+    return garment
+
+
+def check_file(path: str | Path) -> None:
+    """Check that `path` is a file that can hold an image, without opening it.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        UserError: it is empty, far too large, or no regular file (reading a pipe would wait for ever).
+    """
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is no regular file")
+    if status.st_size == 0:
+        raise UserError(f"{path} is empty")
+    if status.st_size > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes; make it smaller first")
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """Read the first frame of a PNG, JPEG, WebP, GIF or BMP file, upright, in the file's own mode.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        UserError: it is no such image, damaged, cut short, or has more than `MAX_PIXELS` pixels by its header (then
+            nothing is decoded).
+    """
+    check_file(path)
+    with Path(path).open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF data and of sizes that are judged below
+        try:
+            picture = Image.open(file, formats=FORMATS)
+            too_large = picture.width * picture.height > MAX_PIXELS
+            if not too_large:
+                picture.load()
+                ImageOps.exif_transpose(picture, in_place=True)
+        except Image.DecompressionBombError:  # Pillow's own limit, which is higher
+            too_large = True
+        except UnidentifiedImageError:
+            file.seek(0)
+            if b"<svg" in file.read(4096).lower():
+                raise UserError(f"{path} is an SVG drawing; export it as PNG first") from None
+            raise UserError(f"{path} is no PNG, JPEG, WebP, GIF or BMP image, or is damaged") from None
+        # Damaged bytes make Pillow's readers raise what they happen to stumble over: OSError, SyntaxError, ValueError,
+        # struct.error, zlib.error, RuntimeError and more, without a common class.
+        except Exception as error:
+            raise UserError(f"{path} is damaged or cut short ({str(error) or type(error).__name__})") from None
+    if too_large:
+        raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first")
+    return picture
+
+
+def find_garment(picture: Image.Image, background: Background = "auto") -> Garment:
+    """Turn a picture of any size and mode into a light garment on black, 28 x 28.
+
+    A picture that has 28 x 28 pixels already is not scaled or cut: grey on a dark background, it stays what it is.
+
+    The background is what the four corners show. Where they are transparent, the garment is put on black or on white,
+    whichever it stands out from: a light garment on black, a dark one on white.
+
+    Args:
+        picture: as `read_picture` gives it.
+        background: `light` (invert) or `dark` (do not) overrules what the corners show.
+    """
+    grey, alpha = _grey_and_alpha(picture)
+    outline = alpha if alpha is not None and _corner_level(alpha) < LIGHT else None  # of a garment that is cut out
+
+    if outline:
+        ground = 255 if _mean_level(grey, outline) < LIGHT else 0
+    else:
+        ground = _corner_level(grey)
+    if background == "light" and ground < LIGHT:
+        ground = 255
+    elif background == "dark" and ground >= LIGHT:
+        ground = 0
+
+    keep_as_is = grey.size == SIZE
+    if keep_as_is:  # black or white and nothing between, so that no pixel is stretched
+        ground = 255 if ground >= LIGHT else 0
+    if alpha is not None:
+        grey = Image.composite(grey, Image.new("L", grey.size, ground), alpha)
+
+    # The distance from the background, stretched to 255: the grey itself on black, its negative on white. The models have
+    # only seen backgrounds of exactly 0, and take a grey haze for a part of the garment.
+    reach = max(ground, 255 - ground)
+    light_on_black = grey.point([round(abs(level - ground) * 255 / reach) for level in range(256)])
+    contrast = int(np.ptp(np.asarray(light_on_black.reduce(_reduction(grey)))))
+    if not keep_as_is:
+        light_on_black = _fit(light_on_black.crop(_bounding_box(outline or light_on_black)))
+    return Garment(np.asarray(light_on_black), inverted=ground >= LIGHT, contrast=contrast)
+
+
+def preview(picture: Image.Image, longest: int = 400) -> Image.Image:
+    """Shrink a picture to at most `longest` pixels a side, in RGB; what is transparent becomes light grey."""
+    if picture.mode.startswith("I"):
+        picture = _grey_and_alpha(picture)[0]
+    small = picture.convert("RGBA")
+    small.thumbnail((longest, longest))
+    ground = Image.new("RGBA", small.size, (221, 221, 221, 255))
+    return Image.alpha_composite(ground, small).convert("RGB")
+
+
+def _grey_and_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Return the picture in grey and, if it can be transparent, its opacity: both in 8 bits."""
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip
+        levels_HW = np.asarray(picture)
+        transparent = picture.info.get("transparency")  # one level that stands for "nothing here"
+        alpha = None if transparent is None else Image.fromarray(np.uint8(255) * (levels_HW != transparent))
+        return Image.fromarray((levels_HW >> 8).clip(0, 255).astype(np.uint8)), alpha
+    if not picture.has_transparency_data:
+        return picture.convert("L"), None
+    if picture.mode != "RGBA":
+        picture = picture.convert("RGBA")
+    return picture.convert("L"), picture.getchannel("A")
+
+
+def _corner_level(image: Image.Image) -> int:
+    """Return the grey of the corners: the median of each, and of these four the mean of the middle two.
+
+    The corners and not the whole border: a garment that fills the picture touches all four sides. Of FashionMNIST's
+    60,000 training images none is taken for one on a light background; by the median of the border two were.
+    """
+    width, height = image.size
+    side = max(1, min(width, height) // 50)  # less than the narrowest margin people leave
+    starts = [(left, top) for left in (0, width - side) for top in (0, height - side)]
+    corners = [image.crop((left, top, left + side, top + side)) for left, top in starts]
+    return round(statistics.median(ImageStat.Stat(corner).median[0] for corner in corners))
+
+
+def _mean_level(grey: Image.Image, alpha: Image.Image) -> float:
+    """Return the mean grey of what is opaque; 255 if nothing is."""
+    opaque = alpha.point([255 * (level >= LIGHT) for level in range(256)])
+    return ImageStat.Stat(grey, opaque).mean[0] if opaque.getbbox() else 255.0
+
+
+def _bounding_box(light_on_black: Image.Image) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of what is lighter than `TOLERANCE`; of all there is if nothing is."""
+    width, height = light_on_black.size
+    factor = _reduction(light_on_black)
+    seen = light_on_black.reduce(factor).point([255 * (level > TOLERANCE) for level in range(256)])
+    left, top, right, bottom = seen.getbbox() or (0, 0, width, height)
+    return left * factor, top * factor, min(right * factor, width), min(bottom * factor, height)
+
+
+def _reduction(image: Image.Image) -> int:
+    """Return how many pixels to average for a view from afar: noise averages out, a single bright speck vanishes."""
+    return max(1, max(image.size) // 256)
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    """Scale to 28 pixels for the longer side, keeping the proportions, and put the result in the middle of black."""
+    scale = min(SIZE[0] / image.width, SIZE[1] / image.height)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    # reducing_gap: averages in two steps, without which a very long picture would need gigabytes of filter weights.
+    small = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    canvas = Image.new("L", SIZE, 0)
+    # An odd pixel goes to the top and to the left, as in FashionMNIST.
+    canvas.paste(small, ((SIZE[0] - width + 1) // 2, (SIZE[1] - height + 1) // 2))
+    return canvas

@@ -1,0 +1,325 @@
+"""Every picture, drawn with matplotlib's object interface (importing pyplot costs more and keeps global state).
+
+Functions return a `Figure`; `save` writes it, the same bytes for the same figure. Losses are in nats, accuracies in
+percent. A picture of synthetic data says so in its title.
+
+Shapes: N images, H x W pixels, K classes, U units.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from stages.lib.base.files import replacing
+
+CORRECT, WRONG = "#007a3d", "#c1121f"  # green and red, both dark enough to read on white
+# Okabe and Ito's palette, told apart with any colour vision: https://jfly.uni-koeln.de/color/
+MODEL_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+MODEL_MARKERS = "osD^vP"
+
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "figure.dpi": 100,
+    "figure.titlesize": "large",
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "savefig.dpi": 100,
+}
+# For drawing and saving alone, not for the whole process. "default" first: a matplotlibrc of the user changes nothing.
+styled = style.context(["default", STYLE])
+
+Table = Any  # columns by name, as in plots/curves/model_N.csv: a dictionary of lists or a data frame
+
+
+@styled
+def save(figure: Figure, path: str | Path) -> None:
+    """Write `figure` as PNG, without the version and date that matplotlib would put in."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def titled(title: str, source: str) -> str:
+    """Mark `title` when the data are synthetic."""
+    return f"{title} (synthetic data)" if source == "synthetic" else title
+
+
+def colour_of(name: str) -> str:
+    """Return the colour of a model: the same in every picture."""
+    return MODEL_COLOURS[int(name.rpartition("_")[2]) % len(MODEL_COLOURS)]
+
+
+def marker_of(name: str) -> str:
+    """Return the marker of a model. Models that share a colour, such as the first and the seventh, differ in it."""
+    number = int(name.rpartition("_")[2])
+    return MODEL_MARKERS[(number + number // len(MODEL_COLOURS)) % len(MODEL_MARKERS)]
+
+
+@styled
+def first_image(image_HW: ArrayLike, class_name: str, source: str) -> Figure:
+    """Draw one image twice: in matplotlib's colour map and in grey."""
+    figure = new_figure((7, 4), titled(f"First training image: {class_name}", source))
+    for axes, cmap in zip(figure.subplots(1, 2), ("viridis", "gray"), strict=True):
+        _show(axes, image_HW, cmap=cmap)
+        axes.set_title({"viridis": "matplotlib's colour map", "gray": "in grey"}[cmap])
+    return figure
+
+
+@styled
+def image_grid(
+    images_NHW: ArrayLike,
+    titles: Sequence[str],
+    title: str,
+    source: str,
+    columns: int,
+    colours: Sequence[str] | None = None,
+) -> Figure:
+    """Draw a grid of grey images, each under its title; `colours` are those of the titles."""
+    images = list(images_NHW)  # type: ignore[arg-type]
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    lines = [line for text in titles for line in text.split("\n")]
+    below = max((text.count("\n") for text in titles), default=0) + 1
+    title = titled(title, source)
+    # inches: as wide as the longest line of any title, about 0.078 for each letter of 9 points and 0.105 of 12
+    width = max(columns * max(1.9, *(0.078 * len(line) for line in lines), 0), 0.105 * len(title))
+    figure = new_figure((width, (1.75 + 0.19 * below) * rows + 0.5), title)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for index, axes in enumerate(grid):
+        axes.axis("off")
+        if index < len(images):
+            _show(axes, images[index])
+            colour = colours[index] if colours else "black"
+            axes.set_title(titles[index], fontsize=9, color=colour, parse_math=False)
+    if not images:
+        grid[0].text(0.5, 0.5, "none", ha="center")
+    return figure
+
+
+@styled
+def loss_curves(histories: Mapping[str, Table], title: str, source: str, held_out: str = "test") -> Figure:
+    """Draw loss and accuracy by epoch, one colour for each model: dashed in training, solid on the images held out.
+
+    Args:
+        histories: for each model the columns epoch, train_loss, train_acc, test_loss and test_acc.
+        title: of the whole.
+        source: of the data.
+        held_out: the images on which the models are evaluated after each epoch: `test` or `validation`.
+    """
+    figure = new_figure((11, 4.5), titled(title, source))
+    panels = zip(figure.subplots(1, 2), (("loss", "Loss (nats)"), ("acc", "Accuracy (%)")), strict=True)
+    for axes, (column, label) in panels:
+        for name, history in histories.items():
+            look = _look(name, size=4)
+            axes.plot(history["epoch"], history[f"train_{column}"], linestyle="--", alpha=0.7, **look)
+            axes.plot(history["epoch"], history[f"test_{column}"], label=name, **look)
+        axes.set(xlabel="Epoch", title=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # whole epochs, even of a single one
+    first = figure.axes[0]
+    first.plot([], [], color="grey", linestyle="--", label="on training images")
+    first.plot([], [], color="grey", label=f"on {held_out} images")
+    _legend_below(figure, first)
+    return figure
+
+
+@styled
+def accuracy_intervals(
+    names: Sequence[str], accuracies: Sequence[float], intervals: Sequence[tuple[float, float]], source: str
+) -> Figure:
+    """Draw the accuracy of each model with its 95 % confidence interval, on a scale wide enough for the intervals."""
+    figure = new_figure((7, 1.5 + 0.6 * len(names)), titled("Test accuracy with 95 % confidence interval", source))
+    axes = figure.subplots()
+    for row, (name, accuracy, (low, high)) in enumerate(zip(names, accuracies, intervals, strict=True)):
+        axes.plot([low, high], [row, row], color=colour_of(name), linewidth=3, solid_capstyle="butt")
+        axes.plot(accuracy, row, **_look(name, size=9))
+        text = f"{accuracy:.2f} %  ({low:.2f} to {high:.2f})"
+        axes.annotate(text, (accuracy, row), xytext=(0, 9), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="Accuracy (%)", ylim=(len(names) - 0.4, -0.7))
+    axes.margins(x=0.2)  # room for the text of the first and the last
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+@styled
+def accuracy_against_costs(
+    names: Sequence[str],
+    accuracies: Sequence[float],
+    costs: Mapping[str, Sequence[float | None]],
+    title: str,
+    source: str,
+) -> Figure:
+    """Draw the accuracy of each model over its cost, one panel for each kind of cost.
+
+    Args:
+        names: the models.
+        accuracies: of each model, in percent.
+        costs: the label of each panel and, for each model, the cost, not below 0; None where it is not known.
+        title: of the whole.
+        source: of the data.
+    """
+    figure = new_figure((max(3.6 * len(costs), 6), 4.2), titled(title, source))
+    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    for axes, (label, values) in zip(panels, costs.items(), strict=True):
+        for name, cost, accuracy in zip(names, values, accuracies, strict=True):
+            drawn = math.nan if cost is None else cost  # not drawn, yet in the legend of the other panels
+            axes.plot(drawn, accuracy, linestyle="", label=name, zorder=3, **_look(name, size=10))
+        axes.set_xlabel(label)
+        known = [cost for cost in values if cost is not None]
+        if not known:
+            axes.text(0.5, 0.5, "not known of any model", transform=axes.transAxes, ha="center")
+            axes.set_xticks([])
+            continue
+        if min(known) > 0 and max(known) >= 5 * min(known):
+            axes.set_xscale("log")
+            axes.set_xlim(min(known) / 2, max(known) * 2)
+            few = max(known) < 30 * min(known)  # there may be but one power of ten between them
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+            axes.xaxis.set_minor_formatter("")
+        else:  # from 0, so that what hardly differs does not look as if it did
+            axes.set_xlim(0, max(*known, 1) * 1.25)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    panels[0].set_ylabel("Accuracy (%)")
+    panels[0].margins(y=0.2)
+    _legend_below(figure, panels[0])
+    return figure
+
+
+@styled
+def reliability(bins: Mapping[str, Table], errors_pct: Mapping[str, float], source: str) -> Figure:
+    """Draw accuracy over confidence for each model, and below it how many images have that confidence.
+
+    Args:
+        bins: for each model the columns confidence_pct, accuracy_pct and images, in order of confidence.
+        errors_pct: expected calibration error of each model.
+        source: of the data.
+    """
+    figure = new_figure((7, 7), titled("Is a model right as often as it is confident?", source))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 100], [0, 100], color="grey", linestyle=":", label="as confident as right")
+    for name, table in bins.items():
+        look = _look(name, size=5)
+        label = f"{name}: {errors_pct[name]:.1f} % apart on average"
+        above.plot(table["confidence_pct"], table["accuracy_pct"], label=label, **look)
+        below.plot(table["confidence_pct"], table["images"], **look)
+    above.set(ylabel="Accuracy (%)", ylim=(-2, 102))  # room for the marks at 0 and at 100
+    above.legend(loc="upper left")
+    below.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 102), yscale="log")
+    return figure
+
+
+@styled
+def filters(layers: Mapping[str, tuple[str, NDArray[Any]]], source: str, most: int = 10) -> Figure:
+    """Draw the weights of each model's first layer as pictures: what its units look for.
+
+    Args:
+        layers: for each model what to call its first layer, and the weights of that layer's units `[U, H, W]`.
+        source: of the data.
+        most: units shown of each model.
+    """
+    title = titled("First-layer weights: blue below 0, white 0, red above", source)
+    columns = min(most, max((len(weights_UHW) for _, weights_UHW in layers.values()), default=1))
+    rows = max(len(layers), 1)
+    figure = new_figure((max(2 + 0.9 * columns, 6), 0.7 + 1.0 * rows), title)
+    axes_of_rows = figure.subplots(rows, squeeze=False)[:, 0]
+    for axes, (name, (label, weights_UHW)) in zip(axes_of_rows, layers.items(), strict=False):
+        shown_UHW = weights_UHW[:columns]
+        largest = float(np.abs(shown_UHW).max()) or 1.0  # each model on a scale of its own
+        for number, weights_HW in enumerate(shown_UHW):
+            axes.imshow(weights_HW, cmap="RdBu_r", vmin=-largest, vmax=largest, extent=(number, number + 0.88, 0, 0.88))
+        axes.set(xlim=(0, columns), ylim=(0, 0.88))
+        count = f"{len(shown_UHW)} of {len(weights_UHW)} units"
+        axes.text(-0.15, 0.44, f"{name}\n{label}\n{count}", ha="right", va="center")
+    for axes in axes_of_rows:
+        axes.axis("off")
+    if not layers:
+        axes_of_rows[0].text(0.5, 0.5, "no first layer whose weights make a picture", ha="center")
+    return figure
+
+
+@styled
+def confusion(counts_KK: NDArray[Any], class_names: Sequence[str], title: str, source: str) -> Figure:
+    """Draw a confusion matrix, rows true and columns predicted: counts, shaded by their proportion of the row."""
+    figure = new_figure((8, 7.4), titled(title, source))
+    axes = figure.subplots()
+    proportions_KK = counts_KK / counts_KK.sum(axis=1, keepdims=True).clip(min=1)
+    axes.imshow(proportions_KK, cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(class_names)):
+        for column in range(len(class_names)):
+            colour = "white" if proportions_KK[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{counts_KK[row, column]}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
+    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@styled
+def prediction(
+    title: str,
+    given: tuple[str, ArrayLike],
+    seen: tuple[str, ArrayLike],
+    ranking: Sequence[tuple[str, float]],
+) -> Figure:
+    """Draw a picture as it is and as a model sees it, and bars for the probabilities of its likeliest ten classes.
+
+    Args:
+        title: of the whole.
+        given: the title and the pixels `[H, W, 3]` of the picture as it is.
+        seen: the title and the pixels `[H, W]` of what the model sees.
+        ranking: classes with their probabilities, the likeliest first.
+    """
+    figure = new_figure((10, 3.6), title)
+    *panels, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
+    for axes, (name, pixels) in zip(panels, (given, seen), strict=True):
+        _show(axes, pixels)
+        axes.set_title(name, fontsize=9, parse_math=False)
+        axes.set_anchor("N")  # the top edges level, whatever the proportions
+    names, probabilities = zip(*ranking[:10], strict=True)
+    rows = range(len(names))
+    drawn = bars.barh(rows, probabilities, color=["tab:blue"] + ["lightsteelblue"] * (len(names) - 1))
+    bars.bar_label(drawn, [f"{100 * probability:.1f} %" for probability in probabilities], padding=3, fontsize=9)
+    bars.set_yticks(rows, names, fontsize=9, parse_math=False)
+    bars.invert_yaxis()
+    bars.set_xlim(0, 1.25)  # room for the label of a full bar
+    bars.set_xticks([])
+    bars.grid(visible=False)
+    bars.spines[:].set_visible(False)
+    bars.tick_params(length=0)
+    return figure
+
+
+def new_figure(size: tuple[float, float], title: str) -> Figure:
+    """Make an empty figure of that many inches. A dollar sign in a text from outside starts no formula."""
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    return figure
+
+
+def _look(name: str, size: float) -> dict[str, Any]:
+    return {"color": colour_of(name), "marker": marker_of(name), "markersize": size}
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """Put the legend of `axes` under the whole figure, in as many columns as its width has room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(len(labels), int(figure.get_figwidth() / 1.7))  # inches for an entry such as "on training images"
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _show(axes: Axes, image_HW: ArrayLike, cmap: str = "gray") -> None:
+    axes.imshow(np.asarray(image_HW), cmap=cmap, vmin=0, vmax=255)
+    axes.axis("off")

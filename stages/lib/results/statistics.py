@@ -1,0 +1,51 @@
+"""Whether a difference is real: intervals for one accuracy, an exact test for two on the same images."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, ndtri  # scipy.stats would take half a second to import
+
+SIGNIFICANCE = 0.05
+
+
+def wilson_interval(correct: int, images: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of an accuracy, in percent.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+    """
+    z = float(ndtri(1 - SIGNIFICANCE / 2))
+    proportion = correct / images
+    centre = proportion + z**2 / (2 * images)
+    margin = z * math.sqrt(proportion * (1 - proportion) / images + z**2 / (4 * images**2))
+    low, high = ((centre + side * margin) / (1 + z**2 / images) for side in (-1, 1))
+    return max(low, 0.0) * 100, min(high, 1.0) * 100
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two models on the same images: how many only one of them classifies correctly, and how likely that is by chance."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+    @property
+    def differ(self) -> bool:
+        """Tell whether chance alone would give such a difference less than once in twenty times."""
+        return self.p_value < SIGNIFICANCE
+
+
+def mcnemar_test(first_correct_N: NDArray[np.bool_], second_correct_N: NDArray[np.bool_]) -> PairedTest:
+    """Test by McNemar, exactly, two models on the same images: bool `[N]`, true where the model is correct.
+
+    Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12
+    (1947), in its exact binomial form.
+    """
+    only_first = int((first_correct_N & ~second_correct_N).sum())
+    only_second = int((second_correct_N & ~first_correct_N).sum())
+    disagreements = only_first + only_second
+    # Both tails of a binomial with even odds; with no more than chance between them they meet, and overlap.
+    tail = float(bdtr(min(only_first, only_second), disagreements, 0.5))
+    return PairedTest(only_first, only_second, p_value=min(2 * tail, 1.0))

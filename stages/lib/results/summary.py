@@ -1,0 +1,49 @@
+"""The comparison of the models as text, from the files that the compare stage wrote."""
+
+from typing import Any
+
+import pandas as pd
+
+from stages.lib.base.files import read_json
+from stages.lib.base.timing import images_per_second, train_seconds
+
+
+def summary() -> str:
+    """Return the table of the models, what the paired tests say, and the best model.
+
+    Raises:
+        UserError: the comparison has not been made yet.
+    """
+    comparison = read_json("metrics/compare.json")
+    models: dict[str, dict[str, Any]] = comparison["models"]
+    table = pd.DataFrame(
+        {
+            "architecture": row["architecture"],
+            "accuracy %": f"{row['accuracy']:.2f}",
+            "95 % interval": f"{row['accuracy_low']:.2f} to {row['accuracy_high']:.2f}",
+            "loss": f"{row['loss']:.4f}",
+            "parameters": f"{row['parameters']:,}",
+            "multiply-adds": f"{row['multiply_adds']:,}",
+            "train s": time_text(train_seconds(name), ".1f"),
+            "images/s": time_text(images_per_second(name), ",.0f"),
+        }
+        for name, row in models.items()
+    )
+    table.index = pd.Index(models)
+    best = f"best by {comparison['by']} on the {comparison['chosen_on']} images: {comparison['best']}"
+    pairs = [pair_text(pair) for pair in comparison["pairs"]]
+    return "\n".join([f"Test images of {comparison['source']}:", table.to_string(), "", *pairs, best])
+
+
+def pair_text(pair: dict[str, Any]) -> str:
+    """Say what the paired test says of two models, with its numbers."""
+    p_value = f"= {pair['p_value']:.2g}" if pair["p_value"] else "< 1e-300"  # too small for a float
+    return (
+        f"{pair['verdict']}: only {pair['first']} is right on {pair['only_first_right']:,} images, only "
+        f"{pair['second']} on {pair['only_second_right']:,} (p {p_value})"
+    )
+
+
+def time_text(measured: float | None, form: str) -> str:
+    """Format a measured time or speed; a dash where nothing was measured for this model on this machine."""
+    return "-" if measured is None else f"{measured:{form}}"

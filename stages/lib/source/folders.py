@@ -1,0 +1,75 @@
+"""Folders of images: which image files lie below a folder, and how many in each of its folders.
+
+Hidden files and folders are passed over, as `ls` does: among them are the `._shirt.png` that macOS puts into archives
+and that are no images. Links to folders are not followed, so that a loop of links has an end.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.lib.base.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
+
+OnError = Callable[[OSError], None]
+
+
+@dataclass(frozen=True)
+class FolderCount:
+    """What lies directly in one folder."""
+
+    path: Path
+    folders: int
+    images: int
+
+
+def image_files(folder: str | Path, on_error: OnError | None = None) -> list[Path]:
+    """List the image files (by suffix) in `folder` and below it, sorted by path.
+
+    Args:
+        folder: where to look.
+        on_error: called for each folder below that cannot be listed, which is then passed over.
+
+    Raises:
+        UserError: `folder`, or without `on_error` a folder below it, is missing, no folder or not readable.
+    """
+    return sorted(image for _, _, images in _walk(Path(folder), on_error) for image in images)
+
+
+def count_images(folder: str | Path) -> list[FolderCount]:
+    """Count the folders and the image files (by suffix) in `folder` and in each folder below it, sorted by path.
+
+    Raises:
+        UserError: a folder is missing, no folder or not readable.
+    """
+    counts = [FolderCount(path, len(folders), len(images)) for path, folders, images in _walk(Path(folder), None)]
+    return sorted(counts, key=lambda count: count.path)
+
+
+def format_counts(counts: Sequence[FolderCount]) -> str:
+    """Lay the counts out as a table for printing, one line per folder."""
+    lines = [f"{count.folders:>7,}  {count.images:>9,}  {count.path}" for count in counts]
+    return "\n".join(["folders     images  in", *lines])
+
+
+def _walk(folder: Path, on_error: OnError | None) -> Iterator[tuple[Path, list[str], list[Path]]]:
+    """Give path, names of folders and image files of `folder` and of each folder below it."""
+
+    def complain(error: OSError) -> None:
+        if on_error is None or error.filename == str(folder):
+            raise UserError(f"{error.filename} cannot be listed ({error.strerror})") from None
+        on_error(error)
+
+    for parent, folder_names, file_names in os.walk(folder, onerror=complain):
+        path = Path(parent)
+        # In place: os.walk goes on into what is left here.
+        folder_names[:] = [name for name in folder_names if not name.startswith(".") and not (path / name).is_symlink()]
+        images = [path / name for name in file_names if not name.startswith(".")]
+        yield path, folder_names, [image for image in images if _is_image_file(image)]
+
+
+def _is_image_file(path: Path) -> bool:
+    # is_file: a pipe of that name would keep its reader waiting for ever.
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()

@@ -1,0 +1,497 @@
+"""The report: one file with everything inside, true to the files it is made from, and shown whole by a browser."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html import escape, unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from stages.lib.base.files import read_json, write_csv, write_json
+
+RunStage = Callable[..., CompletedProcess[str]]
+NAMES = ("model_0", "model_1", "model_2")
+PICTURES = (
+    "plots/accuracy.png",
+    "plots/curves.png",
+    "plots/confusion.png",
+    "plots/predictions.png",
+    "plots/mistakes.png",
+    "plots/reliability.png",
+    "plots/costs.png",
+    "metrics/timing/speed.png",
+    "plots/filters.png",
+    "plots/data/grid.png",
+)
+HOSTILE = "<script>alert('T-shirt')</script> & \"top\""
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
+
+
+@pytest.fixture
+def results(workspace: Path) -> Path:
+    """The workspace with the files that the stages leave, for three models."""
+    accuracies = {"model_0": 83.41, "model_1": 75.0, "model_2": 88.33}
+    models = {}
+    for number, name in enumerate(NAMES):
+        models[name] = {
+            "architecture": ("LinearBaseline", "MLP", "TinyVGG")[number],
+            "accuracy": accuracies[name],
+            "accuracy_low": accuracies[name] - 0.8,
+            "accuracy_high": accuracies[name] + 0.7,
+            "loss": 0.5 - number / 100,
+            "model_acc": accuracies[name] + 0.02,
+            "model_loss": 0.5,
+            "calibration_error_pct": 1.57,
+            "parameters": (7_960, 7_960, 7_740)[number],
+            "multiply_adds": (7_940, 7_940, 1_133_860)[number],
+            "file_bytes": 32_424,
+        }
+        write_json(workspace / f"metrics/eval/{name}.json", {"images": 10_000})
+        write_json(workspace / f"metrics/train/{name}.json", {"watched": "test"})
+        times = {"train_seconds": (12.1, 7.8, 173.3)[number], "device": "cpu", "threads": (1, 1, 2)[number]}
+        write_json(workspace / f"metrics/timing/{name}.json", {**times, "torch": "2.14.1", "processes": 1})
+        header = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
+        write_csv(workspace / f"plots/curves/{name}.csv", header, [(1, 0.59039, 79.2, 0.50954, 82.04)])
+        layers = [
+            ("block.0", "MaxPool2d", "10x14x14", "10x7x7", "(14 + 2 * 0 - 2) // 2 + 1 = 7", 0, 0),
+            ("block.1", "Flatten", "10x7x7", "490", "10 * 7 * 7 = 490", 0, 0),
+            ("block.2", "Linear", "490", "10", "", 4910, 4900),
+        ]
+        header = ["layer", "kind", "input", "output", "how", "parameters", "multiply_adds"]
+        write_csv(workspace / f"plots/layers/{name}.csv", header, layers)
+    pair = {
+        "first": "model_0",
+        "second": "model_1",
+        "only_first_right": 1_190,
+        "only_second_right": 349,
+        "p_value": 2.3e-107,
+        "verdict": "model_0 is better than model_1",
+    }
+    comparison = {"source": "fashion-mnist", "by": "accuracy", "chosen_on": "test", "best": "model_2"}
+    write_json(workspace / "metrics/compare.json", {**comparison, "models": models, "pairs": [pair]})
+    write_json(workspace / "metrics/timing/inference.json", {"images_per_second": dict.fromkeys(NAMES, 51_234.5)})
+    write_json(
+        workspace / "metrics/data.json",
+        {
+            "source": "fashion-mnist",
+            "sha256": {"train-images-idx3-ubyte.gz": "3aede38d" * 8},
+            "counts": {"train": 60_000, "validation": 0, "test": 10_000},
+            "shape": [1, 28, 28],
+            "mean": 0.286,
+            "std": 0.353,
+            "shared_images": {"train_test": 0, "train_validation": 0},
+        },
+    )
+    classes = [(HOSTILE, 0.9, 0.8, 0.847, 1_000), ("Trouser", 0.99, 0.97, 0.98, 1_000), ("Bag", 0.5, 0.6, 0.55, 1_000)]
+    write_csv(workspace / "plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], classes)
+    for number, path in enumerate(PICTURES):
+        (workspace / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (700 + 50 * number, 300), (20 * number, 90, 120)).save(workspace / path)
+    return workspace
+
+
+@pytest.fixture
+def report(results: Path, run_stage: RunStage) -> Callable[[], str]:
+    """`report()` writes the report and gives its HTML."""
+
+    def write() -> str:
+        done = run_stage("report")
+        assert done.returncode == 0, done.stderr
+        return (results / "report.html").read_text(encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture
+def repository(results: Path) -> Path:
+    """The results in a git repository of their own, all committed."""
+    (results / ".gitignore").write_text("report.html\n")
+    git(results, "init", "--quiet")
+    git(results, "add", "--all")
+    git(results, "commit", "--quiet", "--message", "Results & <figures>")
+    return results
+
+
+def git(folder: Path, *arguments: str) -> str:
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    command = ["git", *author, *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def edit(path: Path, **changes: Any) -> None:
+    write_json(path, read_json(path) | changes)
+
+
+class Reader(HTMLParser):
+    """Collects tags with their attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.pieces: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] not in ("style", "script"):
+            self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.pieces).split())
+
+
+def text_of(html: str) -> str:
+    return Reader(html).text
+
+
+Report = Callable[[], str]
+
+
+def test_every_picture_is_inside_and_told_in_words(results: Path, report: Report) -> None:
+    pictures = [attributes for tag, attributes in Reader(report()).tags if tag == "img"]
+    sources = [f"data:image/png;base64,{base64.b64encode((results / path).read_bytes()).decode()}" for path in PICTURES]
+    assert sorted(picture["src"] or "" for picture in pictures) == sorted(sources)
+    assert all(len(picture["alt"] or "") > 20 for picture in pictures)
+    assert all(int(picture["width"] or 0) >= 700 and picture["height"] == "300" for picture in pictures)
+
+
+def test_nothing_is_fetched_from_anywhere(report: Report) -> None:
+    html = report()
+    addresses = [
+        value
+        for _, attributes in Reader(html).tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "srcset", "data", "action", "poster") and value
+    ]
+    assert addresses
+    assert [address for address in addresses if not address.startswith(("data:", "#"))] == []
+    assert "@import" not in html
+    assert not re.search(r"url\(", html)
+    assert "default-src 'none'" in html
+
+
+def test_names_from_files_are_text_and_never_markup(report: Report) -> None:
+    html = report()
+    assert HOSTILE not in html
+    assert HOSTILE in text_of(html)
+    assert [tag for tag, _ in Reader(html).tags].count("script") == 1
+
+
+def test_the_figures_and_the_verdict_are_there(report: Report) -> None:
+    text = text_of(report())
+    for figure in ("88.33", "82.61 to 84.11", "1.57", "1,133,860", "32,424", "173.3", "51,234", "0.4800"):
+        assert figure in text, figure
+    assert (
+        "model_0 is better than model_1: only model_0 is right on 1,190 images, only model_1 on 349 (p = 2.3e-107)"
+        in text
+    )
+    assert "model_2 (TinyVGG) is the best by accuracy: 88.33 % of 10,000 test images" in text
+
+
+def test_layers_show_where_7_times_7_comes_from(report: Report) -> None:
+    text = text_of(report())
+    assert "10 \N{MULTIPLICATION SIGN} 14 \N{MULTIPLICATION SIGN} 14" in text
+    assert "10 · 7 · 7 = 490" in text
+
+
+@pytest.mark.parametrize("source", ["fashion-mnist", "synthetic"])
+def test_synthetic_data_are_called_so_at_the_top(results: Path, report: Report, source: str) -> None:
+    edit(results / "metrics/data.json", source=source)
+    html = report()
+    assert ("Synthetic data." in text_of(html)) is (source == "synthetic")
+    assert ("not FashionMNIST" in html[: html.index("</h1>")]) is (source == "synthetic")
+
+
+@pytest.mark.parametrize("chosen_on", ["test", "validation"])
+def test_it_says_on_which_images_the_best_was_chosen(results: Path, report: Report, chosen_on: str) -> None:
+    edit(results / "metrics/compare.json", chosen_on=chosen_on)
+    assert ("chosen on the validation images" in text_of(report())) is (chosen_on == "validation")
+
+
+def test_one_model_makes_a_report_without_pairs(results: Path, report: Report) -> None:
+    models = read_json(results / "metrics/compare.json")["models"]
+    edit(results / "metrics/compare.json", models={"model_2": models["model_2"]}, pairs=[])
+    text = text_of(report())
+    assert "McNemar" not in text
+    assert "model_1" not in text.partition("Parameter Value")[0]
+
+
+def test_the_same_files_give_the_same_report(report: Report) -> None:
+    assert report() == report()
+
+
+def test_versions_and_data_are_named(report: Report) -> None:
+    import matplotlib as mpl
+
+    text = text_of(report())
+    assert "3aede38d" * 8 in text
+    assert f"matplotlib {mpl.__version__}" in text
+
+
+def test_what_each_model_was_trained_on_is_named(report: Report) -> None:
+    text = " ".join(text_of(report()).split())
+    assert "model_0: cpu, 1 process of 1 thread, torch 2.14.1; " in text
+    assert "model_2: cpu, 1 process of 2 threads, torch 2.14.1" in text
+
+
+def test_it_can_be_written_elsewhere(results: Path, run_stage: RunStage) -> None:
+    assert run_stage("report", "--output", "shared/today.html").returncode == 0
+    assert (results / "shared/today.html").stat().st_size > 10_000
+    assert not (results / "report.html").exists()
+
+
+class TestGit:
+    def test_without_a_repository_it_says_so(self, report: Report) -> None:
+        assert "No git repository here" in text_of(report())
+
+    def test_without_git_it_says_so(self, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "")
+        assert "No git repository here" in text_of(report())
+
+    def test_another_repository_around_an_unpacked_archive_is_not_taken_for_ours(
+        self, repository: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unpacked = repository / "unpacked"
+        shutil.copytree(repository, unpacked, ignore=shutil.ignore_patterns(".git", "unpacked"))
+        monkeypatch.chdir(unpacked)
+        assert run_stage("report").returncode == 0
+        assert "No git repository here" in text_of((unpacked / "report.html").read_text(encoding="utf-8"))
+
+    def test_the_commit_is_named(self, repository: Path, report: Report) -> None:
+        html = report()
+        assert git(repository, "rev-parse", "HEAD") in html
+        assert "“Results & <figures>”, with nothing uncommitted" in text_of(html)
+
+    def test_what_is_not_committed_is_named(self, repository: Path, report: Report) -> None:
+        (repository / "params.yaml").write_text("seed: 1\n")
+        (repository / "notes <b>.txt").write_text("new")
+        text = text_of(report())
+        assert "with 2 uncommitted changes" in text
+        assert "M params.yaml" in text
+        assert "notes <b>.txt" in text
+
+    def test_a_repository_without_a_commit_is_no_revision(self, results: Path, report: Report) -> None:
+        git(results, "init", "--quiet")
+        assert "No git repository here" in text_of(report())
+
+
+class TestLock:
+    @pytest.fixture
+    def locked(self, results: Path) -> Path:
+        """The results with a dvc.lock that matches them."""
+
+        def entry(path: str) -> dict[str, Any]:
+            content = (results / path).read_bytes()
+            return {"path": path, "hash": "md5", "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
+
+        gone = {"path": "data/prepared/train.safetensors", "hash": "md5", "md5": "0" * 32, "size": 47_000_000}
+        train = {
+            "cmd": "python -m stages.train model_1",
+            "deps": [gone, entry("metrics/data.json")],
+            "params": {
+                "params.yaml": {"seed": 42, "model_1": {"lr": 0.1, "epochs": 3}, "fetch.source": "fashion-mnist"}
+            },
+            "outs": [entry("plots/curves/model_1.csv"), entry("metrics/train/model_1.json")],
+        }
+        with (results / "dvc.lock").open("w") as file:
+            YAML(typ="safe").dump({"schema": "2.0", "stages": {"train_model_1": train}}, file)
+        return results
+
+    def test_outputs_are_listed_with_their_hashes(self, locked: Path, report: Report) -> None:
+        text = text_of(report())
+        assert hashlib.md5((locked / "plots/curves/model_1.csv").read_bytes()).hexdigest() in text
+        assert "Every file that is here is the one in dvc.lock." in text
+        assert "Not up to date." not in text
+
+    def test_a_file_that_has_changed_since_is_named(self, locked: Path, report: Report) -> None:
+        with (locked / "plots/curves/model_1.csv").open("a") as file:
+            file.write("2,0.5,80,0.5,83\n")
+        text = text_of(report())
+        assert "Not up to date. Since the pipeline ran, 1 file has changed: plots/curves/model_1.csv" in text
+
+    def test_parameters_are_those_of_the_run_and_a_later_change_is_marked(self, locked: Path, report: Report) -> None:
+        params = locked / "params.yaml"
+        assert "now" not in text_of(report()).partition("Parameter Value")[2].partition("Provenance")[0]
+        tree = YAML(typ="safe").load(params)
+        tree["model_1"]["lr"] = 0.25
+        with params.open("w") as file:
+            YAML(typ="safe").dump(tree, file)
+        assert "model_1.lr 0.1 now 0.25" in text_of(report())
+
+    def test_without_a_lock_it_says_so(self, report: Report) -> None:
+        assert "There is no dvc.lock" in text_of(report())
+
+    def test_a_lock_that_is_no_yaml_is_named(self, locked: Path, run_stage: RunStage) -> None:
+        (locked / "dvc.lock").write_text("stages: [")
+        assert run_stage("report").stderr == (
+            "report: dvc.lock is not valid YAML; restore it from git, or run `dvc repro`\n"
+        )
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *PICTURES,
+        "metrics/compare.json",
+        "metrics/data.json",
+        "metrics/eval/model_2.json",
+        "metrics/timing/inference.json",
+        "metrics/timing/model_0.json",
+        "metrics/train/model_1.json",
+        "plots/curves/model_1.csv",
+        "plots/layers/model_1.csv",
+        "plots/per_class.csv",
+    ],
+)
+def test_a_missing_file_is_named_in_one_line_and_the_old_report_stays(
+    results: Path, run_stage: RunStage, missing: str
+) -> None:
+    (results / "report.html").write_text("the old one")
+    (results / missing).unlink()
+    done = run_stage("report")
+    assert (done.returncode, done.stderr) == (1, f"report: {missing} is missing; run `dvc repro` to make it\n")
+    assert (results / "report.html").read_text() == "the old one"
+
+
+@pytest.mark.parametrize("key", ["models", "chosen_on", "pairs"])
+def test_outputs_of_older_code_are_refused_in_one_line(results: Path, run_stage: RunStage, key: str) -> None:
+    comparison = read_json(results / "metrics/compare.json")
+    del comparison[key]
+    write_json(results / "metrics/compare.json", comparison)
+    done = run_stage("report")
+    assert done.returncode == 1
+    assert done.stderr == f"report: metrics/compare.json lacks '{key}'; run `dvc repro` to make it again\n"
+
+
+def test_a_table_with_a_merge_conflict_is_named_in_one_line(results: Path, run_stage: RunStage) -> None:
+    with (results / "plots/curves/model_0.csv").open("a") as file:
+        file.write("<<<<<<< HEAD\n")
+    done = run_stage("report")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "report: plots/curves/model_0.csv is damaged: its lines differ in length; run `dvc repro` to make it again\n"
+    )
+
+
+# In a browser
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever is asked for cannot be had, and is told in the console
+    "--enable-logging=stderr",
+    "--virtual-time-budget=8000",
+    "--dump-dom",
+]
+# Put into a copy of the report in a frame: looks at the page once it is there, writes what it finds below the frame.
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const first = (id) => [...document.querySelectorAll(`#${id} tbody tr`)].map((row) => row.cells[0].textContent);
+  const head = (id, name) => [...document.querySelectorAll(`#${id} thead th`)].find((th) => th.textContent === name);
+  const click = (id, name) => { head(id, name).querySelector("button").click(); return first(id); };
+  const found = {
+    pictures: [...document.images].map((image) => [image.naturalWidth, image.naturalHeight, image.clientWidth]),
+    requests: performance.getEntriesByType("resource").map((entry) => entry.name)
+      .filter((name) => !name.startsWith("data:")),
+    overflow: document.documentElement.scrollWidth - innerWidth,
+    width: innerWidth,
+    unsorted: first("models"),
+    by_accuracy: click("models", "Accuracy %"),
+    sorted: head("models", "Accuracy %").getAttribute("aria-sort"),
+    by_accuracy_again: click("models", "Accuracy %"),
+    by_training: click("models", "Training, s"),
+    by_name: click("models", "Model"),
+    by_class: click("classes", "Class"),
+    still_marked: document.querySelectorAll("#models [aria-sort]").length,
+  };
+  const pre = document.createElement("pre");
+  pre.id = "found";
+  pre.textContent = JSON.stringify(found);
+  parent.document.body.append(pre);
+});
+</script>
+"""
+
+
+def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
+    """The page as the browser has it in the end, and what its console says."""
+    assert CHROMIUM
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--window-size=1280,900", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def probe(results: Path, folder: Path, width: int) -> dict[str, Any]:
+    """What the probe finds in a window of this width: in a frame, for a window of Chromium cannot be so narrow."""
+    html = (results / "report.html").read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>")
+    frame = f'<!DOCTYPE html><body><iframe width="{width}" height="800" srcdoc="{escape(html)}"></iframe>'
+    (results / "frame.html").write_text(frame, encoding="utf-8")
+    page, console = browse(results / "frame.html", folder)
+    assert console == []
+    match = re.search(r'<pre id="found">(.*?)</pre>', page)
+    assert match, page[:2000]
+    found: dict[str, Any] = json.loads(unescape(match[1]))
+    return found
+
+
+@pytest.mark.slow
+@needs_chromium
+class TestInABrowser:
+    def test_the_console_is_silent_and_nothing_is_asked_for(
+        self, results: Path, report: Report, tmp_path: Path
+    ) -> None:
+        report()
+        page, console = browse(results / "report.html", tmp_path / "profile")
+        assert console == []
+        assert "Provenance" in page
+
+    def test_a_request_would_have_been_noticed(self, results: Path, report: Report, tmp_path: Path) -> None:
+        html = report().replace("</body>", '<img src="http://example.org/picture.png"></body>')
+        (results / "report.html").write_text(html)
+        _, console = browse(results / "report.html", tmp_path / "profile")
+        assert any("example.org" in line for line in console)
+
+    def test_every_picture_shows_and_the_table_sorts(self, results: Path, report: Report, tmp_path: Path) -> None:
+        report()
+        found = probe(results, tmp_path / "profile", width=1280)
+        assert len(found["pictures"]) == len(PICTURES)
+        assert all(width > 0 and height > 0 and shown > 0 for width, height, shown in found["pictures"])
+        assert found["requests"] == []
+        assert found["unsorted"] == ["model_0", "model_1", "model_2"]
+        assert found["by_accuracy"] == ["model_2", "model_0", "model_1"]
+        assert found["sorted"] == "descending"
+        assert found["by_accuracy_again"] == ["model_1", "model_0", "model_2"]
+        assert found["by_training"] == ["model_2", "model_0", "model_1"]
+        assert found["by_name"] == ["model_0", "model_1", "model_2"]
+        assert found["by_class"] == [HOSTILE, "Bag", "Trouser"]
+        assert found["still_marked"] == 1
+
+    @pytest.mark.parametrize("width", [320, 390, 768, 1280])
+    def test_the_page_is_never_wider_than_its_window(
+        self, results: Path, report: Report, tmp_path: Path, width: int
+    ) -> None:
+        report()
+        found = probe(results, tmp_path / "profile", width)
+        assert found["width"] == width
+        assert found["overflow"] <= 0

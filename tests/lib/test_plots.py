@@ -1,0 +1,227 @@
+"""The pictures: that they say what they must, for one model or many, and that nothing in them is cut off."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from stages.lib import plots
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+
+LONG_NAMES = [f"Double-breasted overcoat no. {number}" for number in range(10)]
+
+
+def images(count: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+
+
+def names(count: int) -> list[str]:
+    return [f"model_{number}" for number in range(count)]
+
+
+def history(epochs: int = 3) -> dict[str, Any]:
+    numbers = list(range(1, epochs + 1))
+    return {"epoch": numbers} | {
+        column: [1 / number for number in numbers] for column in ("train_loss", "test_loss", "train_acc", "test_acc")
+    }
+
+
+def bins() -> dict[str, Any]:
+    return {"confidence_pct": [35, 71, 98], "accuracy_pct": [20, 80, 99], "images": [3, 40, 900]}
+
+
+# Every picture, drawn for a number of models where it shows several.
+PICTURES: dict[str, Callable[[int, str], Figure]] = {
+    "first_image": lambda _, source: plots.first_image(images(1)[0], "Ankle boot", source),
+    "image_grid": lambda count, source: plots.image_grid(images(count), ["Coat"] * count, "Some", source, 3),
+    "loss_curves": lambda count, source: plots.loss_curves(
+        {name: history() for name in names(count)}, "Loss and accuracy by epoch", source
+    ),
+    "accuracy_intervals": lambda count, source: plots.accuracy_intervals(
+        names(count), [80.0 + row for row in range(count)], [(79.0 + row, 80.5 + row) for row in range(count)], source
+    ),
+    "accuracy_against_costs": lambda count, source: plots.accuracy_against_costs(
+        names(count),
+        [80.0] * count,
+        {"Parameters": [7_000] * count, "Time (s)": [10.0**row for row in range(count)]},
+        "Test accuracy against size",
+        source,
+    ),
+    "reliability": lambda count, source: plots.reliability(
+        {name: bins() for name in names(count)}, dict.fromkeys(names(count), 1.5), source
+    ),
+    "filters": lambda count, source: plots.filters(
+        {name: ("Conv2d", images(16)[:, :3, :3] - 128.0) for name in names(count)}, source
+    ),
+    "confusion": lambda _, source: plots.confusion(np.eye(10, dtype=int), CLASS_NAMES, "Confusion matrix", source),
+}
+KINDS = pytest.mark.parametrize("kind", PICTURES)
+
+
+def texts(figure: Figure) -> list[Text]:
+    """The texts that a reader sees, placed. Not `findobj`: it finds ticks too that lie beyond their axis, unseen."""
+    drawn: list[Text] = []
+    draw = Text.draw
+
+    def note(text: Text, *arguments: Any) -> None:
+        drawn.append(text)
+        draw(text, *arguments)
+
+    with patch.object(Text, "draw", note):
+        figure.savefig(io.BytesIO(), format="png")
+    return [text for text in dict.fromkeys(drawn) if text.get_visible() and text.get_text().strip()]
+
+
+def cut_off(figure: Figure) -> list[str]:
+    """Texts that lie in part outside the picture."""
+    width, height = figure.bbox.size
+    boxes = {text.get_text(): text.get_window_extent() for text in texts(figure)}
+    return [
+        text for text, box in boxes.items() if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
+
+
+@KINDS
+def test_a_picture_of_synthetic_data_says_so_in_its_title(kind: str) -> None:
+    assert "(synthetic data)" in PICTURES[kind](1, "synthetic").get_suptitle()
+    assert "synthetic" not in PICTURES[kind](1, "fashion-mnist").get_suptitle()
+
+
+@KINDS
+@pytest.mark.parametrize("count", [1, 6])
+def test_no_text_is_cut_off(kind: str, count: int) -> None:
+    assert cut_off(PICTURES[kind](count, "synthetic")) == []
+
+
+@KINDS
+def test_the_same_picture_has_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    for name in ("first.png", "second.png"):
+        plots.save(PICTURES[kind](3, "fashion-mnist"), tmp_path / name)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_a_picture_file_tells_neither_version_nor_date(tmp_path: Path) -> None:
+    plots.save(PICTURES["confusion"](1, "fashion-mnist"), tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert set(picture.info) <= {"dpi"}
+
+
+@pytest.mark.parametrize("count", [1, 7, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_grid_shows_every_image_under_its_title(count: int) -> None:
+    titles = [f"Pred: Ankle boot (100 %)\nTruth: no. {number}" for number in range(count)]
+    figure = plots.image_grid(images(count), titles, "The most confident mistakes of model_2", "synthetic", 10)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in shown] == titles
+    assert all((axes.images[0].get_array() == image).all() for axes, image in zip(shown, images(count), strict=True))
+    assert cut_off(figure) == []
+
+
+def test_long_class_names_do_not_run_into_each_other() -> None:
+    titles = [f"Pred: {name} (100 %)\nTruth: {name}" for name in LONG_NAMES]
+    figure = plots.image_grid(images(10), titles, "Predictions", "fashion-mnist", columns=5)
+    boxes = [text.get_window_extent() for text in texts(figure) if text.get_text() in titles]
+    assert cut_off(figure) == []
+    assert not [
+        (first, second)
+        for number, first in enumerate(boxes)
+        for second in boxes[number + 1 :]
+        if first.overlaps(second)
+    ]
+
+
+def test_long_class_names_are_whole_beside_the_confusion_matrix() -> None:
+    figure = plots.confusion(np.full((10, 10), 1_000), LONG_NAMES, "Confusion matrix of model_2", "synthetic")
+    assert cut_off(figure) == []
+    assert set(LONG_NAMES) <= {text.get_text() for text in texts(figure)}
+
+
+def test_titles_have_the_colours_given() -> None:
+    colours = [plots.RIGHT, plots.WRONG]
+    figure = plots.image_grid(images(2), ["right", "wrong"], "Predictions", "fashion-mnist", 2, colours)
+    assert [to_hex(axes.title.get_color()) for axes in figure.axes] == colours
+
+
+def test_a_grid_without_images_says_none() -> None:
+    figure = plots.image_grid(images(0), [], "The most confident mistakes of model_2", "fashion-mnist", 3)
+    assert "none" in [text.get_text() for text in texts(figure)]
+    assert cut_off(figure) == []
+
+
+def test_twelve_models_can_be_told_apart_by_colour_and_marker() -> None:
+    assert len({(plots.colour_of(name), plots.marker_of(name)) for name in names(12)}) == 12
+
+
+def test_a_model_keeps_its_colour_whatever_it_is_drawn_with() -> None:
+    def colours(figure: Figure) -> set[str]:
+        return {to_hex(line.get_color()) for line in figure.axes[0].lines if line.get_label() == "model_1"}
+
+    both = plots.loss_curves({"model_0": history(), "model_1": history()}, "Curves", "fashion-mnist")
+    alone = plots.loss_curves({"model_1": history()}, "Curves", "fashion-mnist")
+    assert colours(both) == colours(alone) == {plots.colour_of("model_1")}
+
+
+def test_curves_are_dashed_in_training_and_solid_on_the_images_watched() -> None:
+    figure = plots.loss_curves({"model_0": history()}, "Curves", "fashion-mnist", watched="validation")
+    lines = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
+    assert lines["on training images"] == "--"
+    assert lines["on validation images"] == lines["model_0"] == "-"
+
+
+def test_one_epoch_shows_as_a_point_at_epoch_1() -> None:
+    figure = plots.loss_curves({"model_0": history(epochs=1)}, "Curves", "fashion-mnist")
+    axes = figure.axes[0]
+    ticks = [text.get_text() for text in texts(figure) if text in axes.get_xticklabels()]
+    assert ticks == ["1"]
+    assert [line.get_marker() for line in axes.lines if line.get_label() == "model_0"] == ["o"]
+
+
+@pytest.mark.parametrize(("costs", "scale"), [([7_740, 7_960], "linear"), ([0, 10], "linear"), ([7_940, 1e6], "log")])
+def test_costs_that_hardly_differ_are_drawn_from_zero(costs: list[float], scale: str) -> None:
+    figure = plots.accuracy_against_costs(names(2), [80, 90], {"Parameters": costs}, "Costs", "fashion-mnist")
+    axes = figure.axes[0]
+    assert axes.get_xscale() == scale
+    assert axes.get_xlim()[0] == 0 or scale == "log"
+    assert all(axes.get_xlim()[0] <= cost <= axes.get_xlim()[1] for cost in costs)
+
+
+def test_filters_tell_how_many_of_the_units_are_shown() -> None:
+    figure = plots.filters({"model_2": ("Conv2d", np.ones((64, 3, 3)))}, "fashion-mnist")
+    assert "model_2\nConv2d\n10 of 64 units" in [text.get_text() for text in texts(figure)]
+    assert sum(len(axes.images) for axes in figure.axes) == 10
+
+
+def test_filters_are_white_at_zero() -> None:
+    weights = np.array([[[0.0, 2.0], [-1.0, 0.5]]])
+    figure = plots.filters({"model_2": ("Conv2d", weights), "model_3": ("Conv2d", weights * 0)}, "fashion-mnist")
+    for picture in [axes.images[0] for axes in figure.axes if axes.images]:
+        red, green, blue, _ = picture.to_rgba(np.zeros((1, 1)))[0, 0]
+        assert min(red, green, blue) > 0.95
+
+
+def test_models_of_different_width_share_one_picture_of_filters() -> None:
+    layers = {"model_0": ("Linear", np.ones((3, 28, 28))), "model_2": ("Conv2d", np.ones((12, 5, 5)))}
+    figure = plots.filters(layers, "fashion-mnist")
+    assert sum(len(axes.images) for axes in figure.axes) == 3 + 10
+    assert cut_off(figure) == []
+
+
+def test_filters_of_no_model_still_make_a_picture() -> None:
+    assert cut_off(plots.filters({}, "synthetic")) == []
+
+
+def test_a_regression_shows_training_data_test_data_and_predictions() -> None:
+    numbers = np.arange(5.0)
+    figure = plots.regression(numbers, numbers, numbers, numbers, predictions=numbers)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [  # type: ignore[union-attr]
+        "Training data",
+        "Test data",
+        "Predictions",
+    ]
