@@ -1,4 +1,6 @@
 # make run         set up, then run the whole pipeline
+# make model       add a model: make model NAME=model_3 ARCH=resnet
+# make experiments list the experiments, with the columns that matter
 # make report      write report.html from the results
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
 # make bench       race the stages against the lecture's plain loop
@@ -6,7 +8,7 @@
 # make test-fast   the same without the slow tests and the coverage
 # make mutate      change the code that decides figures, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters and the data?
-# make lock        make requirements.txt again from pyproject.toml
+# make lock        make requirements.txt again from pyproject.toml, and versions.toml from it
 # make clean       remove what was set up and trained; downloads stay in the user's cache
 
 PYTHON ?= python3
@@ -15,16 +17,23 @@ PYTEST := python -m pytest --numprocesses auto --dist loadfile
 SETUP := $(BIN)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run report verify bench test test-fast mutate check check-lock lock setup clean
+.PHONY: run model experiments report verify bench test test-fast mutate check check-lock lock setup clean
 
 run: setup
-	@python -m stages.run
+	@python -m stages.commands.run
+
+model: setup
+	@python -m stages.commands.add_model "$(NAME)" "$(ARCH)"
+
+# Parameters that differ, and how well each model does.
+experiments: setup
+	@dvc exp show --only-changed --drop '(?!Experiment|Created|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+)\b)'
 
 report: setup
-	@python -m stages.report
+	@python -m stages.commands.report
 
 verify: setup
-	@python -m stages.verify
+	@python -m stages.commands.verify
 
 bench: setup
 	@python -m tests.bench
@@ -65,6 +74,7 @@ $(SETUP): requirements.txt
 lock: setup
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url \
 	  --no-emit-find-links --extra dev --output-file requirements.txt pyproject.toml
+	@python -m stages.commands.lock_versions
 
 clean:
 	rm -rf .venv data models logs report.html .mutation .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache

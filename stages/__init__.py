@@ -1,13 +1,27 @@
-"""The stages of the pipeline in dvc.yaml, one script each; `run`, `predict`, `report` and `verify` are commands."""
+"""The stages of the pipeline in dvc.yaml, one script each, and `predict`, a command that people type."""
 
 import os
 import signal
 import sys
+from pathlib import Path
+from types import TracebackType
 
-# Ctrl-C while a command still imports ends it without a word and without a traceback; `exit_cleanly` sees to the rest.
+from stages.lib.base.errors import exit_with
+
+
+def say_out_of_memory(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Say in one line that there is too little memory, even to load a library; show any other error as Python does."""
+    if isinstance(error, MemoryError) or "failed to map segment" in str(error):  # the words of the dynamic linker
+        exit_with(f"{Path(sys.argv[0]).stem}: out of memory; is there a limit (`ulimit -v`)?", status=1)
+    sys.__excepthook__(kind, error, traceback)
+
+
 # Python names the program "-m" until it has found the module to run: then we are not imported by another program.
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# From here on a command imports libraries; `exit_cleanly` takes over when it starts to work.
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = say_out_of_memory
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word and without a traceback
 
 # How long a thread that waits for another spins before it sleeps. OpenMP's default is thirty times that: on a busy
 # machine, where the other may not be running at all, two threads then take many times as long as one. Without any

@@ -118,7 +118,7 @@ def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
                 layer.kind,
                 "x".join(map(str, layer.input_shape)),
                 "x".join(map(str, layer.output_shape)),
-                layer.how,
+                layer.shape_formula,
                 layer.parameters,
                 layer.multiply_adds,
             )

@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+# Nothing of ours is imported up here: `stages` changes how threads wait, and the lecture's shall wait as by default.
+PROJECT = Path(__file__).parents[1]
 MODELS = ("model_0", "model_1", "model_2")
 SLOW_ROUNDS = 3  # of what takes minutes
 # Threads of a training, and how they wait for each other; the lecture's loop takes two that spin by default.
@@ -58,15 +59,15 @@ def main() -> None:
 
 
 def lecture_side(name: str, epochs: int, threads: int | None) -> dict[str, Any]:
-    """The plain loop: a Python object for every image, a DataLoader that collates them, metrics read every step."""
+    """Train by the plain loop: a Python object for every image, a DataLoader collates them, metrics at every step."""
     import torch
     from torch import nn
     from torch.utils.data import DataLoader
     from torchvision.datasets import FashionMNIST
     from torchvision.transforms import ToTensor
 
-    from stages.lib.learning.models import build_model
     from stages.lib.base.params import load_params
+    from stages.lib.learning.models import build_model
 
     params = load_params()
     model_params = params.model(name)
@@ -112,23 +113,21 @@ def lecture_side(name: str, epochs: int, threads: int | None) -> dict[str, Any]:
 
 
 def stage_side(name: str, epochs: int, threads: int | None, memory_format: str | None = None) -> dict[str, Any]:
-    """What `python -m stages.train` does between reading the images and writing the model."""
+    """Do what `python -m stages.train` does between reading the images and writing the model."""
     import stages  # noqa: F401  # sets how threads wait, before torch is imported
 
     import torch  # isort: skip
-    from dataclasses import replace
 
-    from stages.lib.learning.models import build_model
+    from stages.lib.base.params import load_params
     from stages.lib.data.datasets import load_split
     from stages.lib.learning.devices import pick_device, place, set_seeds
     from stages.lib.learning.memory import keep_freed_memory
-    from stages.lib.base.params import load_params
+    from stages.lib.learning.models import build_model
     from stages.lib.learning.training import fit
 
     params = load_params()
-    model_params = replace(params.model(name), epochs=epochs)
-    if memory_format:
-        model_params = replace(model_params, memory_format=memory_format)
+    changes = {"epochs": epochs} | ({"memory_format": memory_format} if memory_format else {})
+    model_params = params.model(name).model_copy(update=changes)
     torch.set_num_threads(threads or params.threads(name))
     keep_freed_memory()
     device = pick_device(params.train.device)
@@ -155,7 +154,7 @@ def run_side(side: str, name: str, epochs: int, threads: int | None = None, **en
     if threads:
         command += ["--threads", str(threads)]
     variables = os.environ | environment
-    done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -182,7 +181,7 @@ def race_models(rounds: int, epochs: int) -> None:
 
 
 def race_pipeline(rounds: int) -> None:
-    """Three plain trainings, each a process of its own, against everything `dvc repro` does after prepare."""
+    """Time three plain trainings, each a process of its own, against everything `dvc repro` does after prepare."""
     lecture, pipeline = [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
@@ -192,8 +191,8 @@ def race_pipeline(rounds: int) -> None:
             lecture.append(time.perf_counter() - start)
             project = Path(folder) / "project"
             shutil.rmtree(project, ignore_errors=True)
-            subprocess.run(["git", "clone", "--quiet", ROOT, project], check=True)
-            shutil.copytree(ROOT / "data/raw", project / "data/raw")
+            subprocess.run(["git", "clone", "--quiet", PROJECT, project], check=True)
+            shutil.copytree(PROJECT / "data/raw", project / "data/raw")
             stages = ["prepare", *(f"train_{name}" for name in MODELS), "evaluate", "compare", "confusion"]
             dvc = [sys.executable, "-m", "dvc", "repro", "--quiet", "--force", "--single-item", *stages]
             start = time.perf_counter()
@@ -205,7 +204,7 @@ def race_pipeline(rounds: int) -> None:
 
 
 def busy_machine(most: int) -> None:
-    """One epoch beside as many spinning processes as there are CPUs, and without them; of model_2 one round only."""
+    """Time one epoch beside as many spinning processes as there are CPUs, and without; of model_2 one round only."""
     from stages.lib.base.params import load_params
 
     params = load_params()
@@ -233,9 +232,9 @@ def busy_machine(most: int) -> None:
 def arithmetic_limit() -> None:
     import torch
 
-    from stages.lib.learning.models import build_model
-    from stages.lib.learning.layers import trace_layers
     from stages.lib.base.params import load_params
+    from stages.lib.learning.layers import trace_layers
+    from stages.lib.learning.models import build_model
 
     params = load_params()
     model_params = params.model("model_2")
@@ -268,7 +267,7 @@ def unpack_raw(root: Path) -> None:
     """Unpack the raw files below `root`, where torchvision looks for them."""
     folder = root / "FashionMNIST/raw"
     folder.mkdir(parents=True)
-    for packed in (ROOT / "data/raw").glob("*.gz"):
+    for packed in (PROJECT / "data/raw").glob("*.gz"):
         (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
 
 
@@ -281,7 +280,7 @@ def processor() -> str:
 
 def commit() -> str:
     command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def parse_arguments() -> argparse.Namespace:

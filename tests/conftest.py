@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from ruamel.yaml import YAML
 
 from stages.lib.base.errors import exit_cleanly
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 
-if TYPE_CHECKING:
-    from stages.lib.data.datasets import Split
+pytest.register_assert_rewrite("tests.helpers")
+from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, set_keys, write_inputs  # noqa: E402
 
-PROJECT = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from stages.lib.data.datasets import Split
 
 # The same examples in every run, and no time limits: the machine may be busy.
 settings.register_profile(
@@ -30,7 +32,7 @@ settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
-def make_split() -> "Callable[..., Split]":
+def make_split() -> MakeSplit:
     """`make_split(images, seed=0, source="synthetic")`: noise with a bright band whose height tells the class."""
 
     def make(images: int, seed: int = 0, source: str = "synthetic") -> "Split":
@@ -50,21 +52,20 @@ def make_split() -> "Callable[..., Split]":
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to run stages in, the current one, with the project's params.yaml set for one CPU thread."""
+    """An empty folder to run stages in, the current one, with the lecture's parameters, set for one CPU thread."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
-    _set_keys(tmp_path / "params.yaml", {"train.device": "cpu", "train.threads": 1})
+    write_inputs(tmp_path, {"train.device": "cpu", "train.threads": 1})
     return tmp_path
 
 
 @pytest.fixture
-def set_params(workspace: Path) -> Callable[[dict[str, Any]], None]:
+def set_params(workspace: Path) -> SetParams:
     """`set_params({"model_1.lr": 0.5})` changes the params.yaml of the workspace."""
-    return lambda changes: _set_keys(workspace / "params.yaml", changes)
+    return lambda changes: set_keys(workspace / "params.yaml", changes)
 
 
 @pytest.fixture
-def prepared(workspace: Path, make_split: "Callable[..., Split]") -> Path:
+def prepared(workspace: Path, make_split: MakeSplit) -> Path:
     """The workspace with 330 training images, no validation images and 77 test images: the last batches are short."""
     from stages.lib.data.datasets import save_split
 
@@ -90,9 +91,7 @@ def group_lives() -> Callable[[int], bool]:
 
 
 @pytest.fixture
-def run_stage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., CompletedProcess[str]]:
+def run_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunStage:
     """`run_stage("train", "model_1")` does what `python -m stages.train model_1` does, in this process."""
 
     def run(stage: str, *arguments: str) -> CompletedProcess[str]:
@@ -113,6 +112,32 @@ def run_stage(
 
 
 @pytest.fixture
+def stage_refusal(run_stage: RunStage) -> StageRefusal:
+    """`stage_refusal("train", "model_1")` gives the one line of a stage that must fail and change no file but `new`."""
+
+    def run(stage: str, *arguments: str, new: tuple[str, ...] = ()) -> str:
+        before = _files()
+        done = run_stage(stage, *arguments)
+        after = {path: status for path, status in _files().items() if path not in new}
+        assert (done.returncode, after) == (1, before)
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"{stage}: ")
+        return line
+
+    return run
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> "dict[str, Figure]":
+    """The pictures that a stage draws, by path, kept instead of rendered: that takes most of the time."""
+    from stages.lib import plots
+
+    kept: dict[str, Figure] = {}
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.update({str(path): figure}))
+    return kept
+
+
+@pytest.fixture
 def survived(record_property: Callable[[str, object], None]) -> Callable[..., None]:
     """`survived("full disk")` counts a fault that did no harm for the table that ends the test run."""
     return lambda fault, tried=1: record_property("fault", (fault, tried))
@@ -130,13 +155,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{fault:<48} {times:>5} {times:>8}  none")
 
 
-def _set_keys(path: Path, changes: dict[str, Any]) -> None:
-    yaml = YAML(typ="safe", pure=True)
-    tree = yaml.load(path)
-    for name, value in changes.items():
-        *blocks, key = name.split(".")
-        node = tree
-        for block in blocks:
-            node = node[block]
-        node[key] = value
-    yaml.dump(tree, path)
+def _files() -> dict[str, tuple[int, int]]:
+    """Return size and time of each file below the current folder."""
+    found = {str(path): path.stat() for path in Path().rglob("*") if path.is_file()}
+    return {path: (status.st_size, status.st_mtime_ns) for path, status in found.items()}

@@ -14,11 +14,11 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-WORK = ROOT / ".mutation"
-COPIED = ("stages", "tests", "params.yaml", "pyproject.toml")
+from tests.helpers import PROJECT
+
+WORK = PROJECT / ".mutation"
+COPIED = ("stages", "tests", "params.yaml", "versions.toml", "pyproject.toml")
 NEEDED_PCT = 85.0
 NEEDS_GPU = "stages.lib.learning.training.x__capture__"  # records a CUDA graph: nothing here can run it
 NOTICED = ("killed", "timeout")
@@ -43,9 +43,9 @@ def copy_project() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
     for name in COPIED:
         ignore = shutil.ignore_patterns("__pycache__")
-        path = ROOT / name
+        path = PROJECT / name
         shutil.copytree(path, WORK / name, ignore=ignore) if path.is_dir() else shutil.copy(path, WORK)
-    for module in WORK.glob("stages/lib/*.py"):
+    for module in WORK.glob("stages/lib/**/*.py"):
         text = module.read_text(encoding="utf-8")
         decorated = re.findall(r"^@(torch\.\w+\(\))\ndef (\w+)", text, re.MULTILINE)
         for decorator, function in decorated:
@@ -55,7 +55,7 @@ def copy_project() -> None:
 
 
 def mutmut(*arguments: str) -> str:
-    """Run mutmut in the copy; `run` prints as it goes, of the others the output is given back."""
+    """Run mutmut in the copy; `run` prints as it goes, the output of others is returned."""
     command = [sys.executable, "-m", "mutmut", *arguments]
     output = None if arguments[0] == "run" else subprocess.PIPE
     done = subprocess.run(command, cwd=WORK, env=ENVIRONMENT, stdout=output, text=True, check=False)
@@ -65,16 +65,16 @@ def mutmut(*arguments: str) -> str:
 
 
 def print_table(results: dict[str, str]) -> float:
-    """Print mutants and kills of each module as Markdown, and give back the share of all that were killed."""
+    """Print mutants and kills of each module as Markdown; return the percentage of all that were killed."""
     mutants = Counter(name.split(".x")[0] for name in results)
     killed = Counter(name.split(".x")[0] for name, result in results.items() if result in NOTICED)
     print("\n| module | mutants | killed | % |\n|---|---:|---:|---:|")
     for module, count in sorted(mutants.items()):
         path = module.replace(".", "/") + ".py"
         print(f"| {path} | {count} | {killed[module]} | {killed[module] / count * 100:.1f} |")
-    share_pct = killed.total() / mutants.total() * 100
-    print(f"| all | {mutants.total()} | {killed.total()} | {share_pct:.1f} |")
-    return share_pct
+    killed_pct = killed.total() / mutants.total() * 100
+    print(f"| all | {mutants.total()} | {killed.total()} | {killed_pct:.1f} |")
+    return killed_pct
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
-"""The evaluate stage: each model from its file alone, its figures, and its predictions."""
+"""The evaluate stage: each model from its file alone, its metrics, and its predictions."""
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -12,41 +9,49 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from stages.lib.learning.models import build_model
-from stages.lib.learning.models import save_checkpoint
-from stages.lib.data.datasets import Split, load_split, save_split
-from stages.lib.source.fashion_mnist import CLASS_NAMES
-from stages.lib.base.params import ModelParams
+from stages.lib.base.files import read_json, sha256_of
 from stages.lib.base.tensors import load_tensors
+from stages.lib.data.datasets import Split, load_split, save_split
+from stages.lib.learning.models import build_model, save_checkpoint
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params
 
-RunStage = Callable[..., CompletedProcess[str]]
-SetParams = Callable[[dict[str, Any]], None]
 MODELS = {"model_0": "linear", "model_1": "mlp", "model_2": "tiny_vgg"}
+OUTPUTS = {
+    path
+    for name in MODELS
+    for path in (f"metrics/eval/{name}.json", f"data/predictions/{name}.safetensors", f"plots/layers/{name}.csv")
+}
+LAYERS = ("plots/layers/model_0.csv",)  # written before the model predicts anything
 
 
-def save_model(folder: Path, name: str, arch: str, hidden_units: int = 10, called: str = "") -> nn.Module:
-    """Save an untrained model as models/<name>.safetensors; `called` is the name told inside."""
+def save_model(
+    name: str, arch: str, hidden_units: int = 10, called: str = "", weight: float | None = None
+) -> nn.Module:
+    """Save an untrained model as models/<name>.safetensors.
+
+    `called` is the name told inside; `weight`, if given, is the value of all weights.
+    """
     torch.manual_seed(len(arch))
     model = build_model(arch, hidden_units, len(CLASS_NAMES))
-    params = ModelParams(arch, hidden_units, epochs=3, batch_size=32, lr=0.1)
-    save_checkpoint(folder / f"models/{name}.safetensors", model, called or name, params, CLASS_NAMES)
+    if weight is not None:
+        with torch.no_grad():
+            for weights in model.parameters():
+                weights.fill_(weight)
+    params = model_params(arch, hidden_units=hidden_units)
+    save_checkpoint(f"models/{name}.safetensors", model, called or name, params, CLASS_NAMES)
     return model.eval()
 
 
 @pytest.fixture
 def trained(prepared: Path) -> dict[str, nn.Module]:
     """The models by name, each with its file in the workspace."""
-    return {name: save_model(prepared, name, arch) for name, arch in MODELS.items()}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text())
-    return value
+    return {name: save_model(name, arch) for name, arch in MODELS.items()}
 
 
 @torch.inference_mode()
-def eval_as_the_lecture(model: nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
-    """The lecture's result dictionary, computed plainly."""
+def eval_as_the_lecture(model: nn.Module, split: Split, batch_size: int = 32) -> dict[str, Any]:
+    """Compute the lecture's result dictionary, plainly."""
     loader = DataLoader(TensorDataset(split.images_N1HW.float() / 255, split.labels_N), batch_size)
     loss_function = nn.CrossEntropyLoss()
     loss, accuracy = torch.tensor(0.0), 0.0
@@ -61,31 +66,21 @@ def eval_as_the_lecture(model: nn.Module, split: Split, batch_size: int) -> dict
     }
 
 
+@torch.inference_mode()
 def logits_of(model: nn.Module, split: Split) -> Tensor:
-    with torch.inference_mode():
-        logits_NK: Tensor = model(split.images_N1HW.float() / 255)
+    logits_NK: Tensor = model(split.images_N1HW.float() / 255)
     return logits_NK
 
 
-def refusal(run_stage: RunStage, *names: str) -> str:
-    done = run_stage("evaluate", *names)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("evaluate: ")
-    return line
-
-
 @pytest.mark.parametrize("batch_size", [32, 7])
-def test_each_model_has_the_lectures_result_dictionary_and_the_exact_figures(
-    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage, set_params: SetParams, batch_size: int
-) -> None:
+def test_metrics(trained: dict[str, nn.Module], run_stage: RunStage, set_params: SetParams, batch_size: int) -> None:
     set_params({"evaluate.batch_size": batch_size})
-    done = run_stage("evaluate", *MODELS)
+    done = run_stage("evaluate")
     assert (done.returncode, done.stderr) == (0, "")
-    test = load_split(prepared / "data/prepared/test.safetensors")
+    test = load_split("data/prepared/test.safetensors")
     for name, model in trained.items():
-        results = read_json(prepared / f"metrics/eval/{name}.json")
-        assert list(results)[:7] == ["model_name", "model_loss", "model_acc", "loss", "accuracy", "correct", "images"]
+        results = read_json(f"metrics/eval/{name}.json")
+        assert list(results) == ["model_name", "model_loss", "model_acc", "loss", "accuracy", "correct", "images"]
         lecture = eval_as_the_lecture(model, test, batch_size)
         assert {key: results[key] for key in lecture} == lecture
 
@@ -97,128 +92,121 @@ def test_each_model_has_the_lectures_result_dictionary_and_the_exact_figures(
         assert f"{name}: {results['accuracy']:.2f}% of 77 images, loss {results['loss']:.5f}" in done.stdout
 
 
-def test_the_exact_figures_do_not_depend_on_the_batches(
-    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage, set_params: SetParams
+def test_exact_metrics_for_any_batch_size(
+    trained: dict[str, nn.Module], run_stage: RunStage, set_params: SetParams
 ) -> None:
     seen = []
     for batch_size in (32, 77):
         set_params({"evaluate.batch_size": batch_size})
-        run_stage("evaluate", "model_0")
-        seen.append(read_json(prepared / "metrics/eval/model_0.json"))
+        run_stage("evaluate")
+        seen.append(read_json("metrics/eval/model_0.json"))
     assert seen[0]["model_acc"] != seen[1]["model_acc"]
     assert seen[0]["accuracy"] == seen[1]["accuracy"] == seen[1]["model_acc"]
     assert seen[0]["loss"] == pytest.approx(seen[1]["loss"], rel=1e-6)
 
 
-def test_predictions_are_probabilities_of_every_test_image_in_order(
-    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage
-) -> None:
-    run_stage("evaluate", *MODELS)
-    test = load_split(prepared / "data/prepared/test.safetensors")
+def test_predictions_are_in_order(trained: dict[str, nn.Module], run_stage: RunStage) -> None:
+    run_stage("evaluate")
+    test = load_split("data/prepared/test.safetensors")
     for name, model in trained.items():
-        tensors, about = load_tensors(prepared / f"data/predictions/{name}.safetensors")
+        tensors, about = load_tensors(f"data/predictions/{name}.safetensors")
         assert sorted(tensors) == ["labels", "probabilities"]
         assert (tensors["probabilities"].dtype, tensors["probabilities"].shape) == (torch.float32, (77, 10))
         torch.testing.assert_close(tensors["probabilities"].sum(dim=1), torch.ones(77))
         torch.testing.assert_close(tensors["probabilities"], logits_of(model, test).softmax(dim=1))
         assert torch.equal(tensors["labels"], test.labels_N)
-        assert (about["name"], about["class_names"]) == (name, list(CLASS_NAMES))
+        assert about == {"name": name, "class_names": list(CLASS_NAMES)}
 
 
-def test_a_second_run_writes_the_same_bytes(prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage) -> None:
+def test_second_run_gives_the_same_bytes(prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage) -> None:
     seen = []
+    before = file_names(prepared)
     for _ in range(2):
-        run_stage("evaluate", *MODELS)
-        files = [*(prepared / "metrics/eval").iterdir(), *(prepared / "data/predictions").iterdir()]
-        seen.append({file.name: file.read_bytes() for file in files})
+        run_stage("evaluate")
+        seen.append({path: (prepared / path).read_bytes() for path in OUTPUTS})
     assert seen[0] == seen[1]
-    assert len(seen[0]) == 6
+    assert file_names(prepared) - before == OUTPUTS | {"metrics/timing/inference.json"}
 
 
-def test_a_model_is_built_from_its_file_and_not_from_the_settings(
-    prepared: Path, run_stage: RunStage, set_params: SetParams
+def test_models_of_params_alone(
+    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage, set_params: SetParams
 ) -> None:
-    model = save_model(prepared, "model_0", "tiny_vgg", hidden_units=4)
+    set_params({"model_3": model_params().model_dump(exclude_none=True)})
+    save_model("model_3", "linear")
+    save_model("model_4", "linear")  # a stray file
+    run_stage("evaluate")
+    assert {path.stem for path in prepared.glob("metrics/eval/*")} == {*MODELS, "model_3"}
+
+
+def test_timing(trained: dict[str, nn.Module], run_stage: RunStage) -> None:
+    run_stage("evaluate")
+    timing = read_json("metrics/timing/inference.json")
+    assert timing["model_sha256"] == {name: sha256_of(f"models/{name}.safetensors") for name in MODELS}
+    assert timing["images_per_second"].keys() == MODELS.keys()
+    assert min(timing["images_per_second"].values()) > 0
+
+
+def test_model_is_built_from_its_file(
+    trained: dict[str, nn.Module], run_stage: RunStage, set_params: SetParams
+) -> None:
+    model = save_model("model_0", "tiny_vgg", hidden_units=4)
     set_params({"model_0.arch": "mlp", "model_0.hidden_units": 99})
-    assert run_stage("evaluate", "model_0").returncode == 0
-    results = read_json(prepared / "metrics/eval/model_0.json")
-    test = load_split(prepared / "data/prepared/test.safetensors")
-    lecture = eval_as_the_lecture(model, test, 32)
+    run_stage("evaluate")
+    results = read_json("metrics/eval/model_0.json")
+    lecture = eval_as_the_lecture(model, load_split("data/prepared/test.safetensors"))
     assert {key: results[key] for key in lecture} == lecture
     assert results["model_name"] == "TinyVGG"
 
 
-def test_without_validation_images_there_are_no_figures_of_them(
-    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage
-) -> None:
-    run_stage("evaluate", "model_0")
-    assert "validation" not in read_json(prepared / "metrics/eval/model_0.json")
-
-
-def test_with_validation_images_their_figures_stand_beside_those_of_the_test_images(
-    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage, make_split: Callable[..., Split]
-) -> None:
-    run_stage("evaluate", "model_1")
-    before = read_json(prepared / "metrics/eval/model_1.json")
+def test_validation_metrics(trained: dict[str, nn.Module], run_stage: RunStage, make_split: MakeSplit) -> None:
+    run_stage("evaluate")
+    without = read_json("metrics/eval/model_1.json")
     validation = make_split(60, seed=5)
-    save_split(prepared / "data/prepared/validation.safetensors", validation)
-    run_stage("evaluate", "model_1")
-    results = read_json(prepared / "metrics/eval/model_1.json")
-    figures = results.pop("validation")
-    assert results == before
-    assert list(figures) == list(before)
-    lecture = eval_as_the_lecture(trained["model_1"], validation, 32)
-    assert {key: figures[key] for key in lecture} == lecture
-    assert figures["images"] == 60
+    save_split("data/prepared/validation.safetensors", validation)
+    run_stage("evaluate")
+    results = read_json("metrics/eval/model_1.json")
+    held_out = results.pop("validation")
+    assert results == without
+    assert list(held_out) == list(without)
+    lecture = eval_as_the_lecture(trained["model_1"], validation)
+    assert {key: held_out[key] for key in lecture} == lecture
+    assert held_out["images"] == 60
 
 
-def test_a_file_that_holds_another_model_is_refused(prepared: Path, run_stage: RunStage) -> None:
-    save_model(prepared, "model_0", "linear", called="model_2")
-    line = refusal(run_stage, "model_0")
-    assert line == "evaluate: models/model_0.safetensors holds model_2, not model_0; run `dvc repro train_model_0`"
-    assert not (prepared / "metrics/eval/model_0.json").exists()
+def test_file_of_another_model(trained: dict[str, nn.Module], stage_refusal: StageRefusal) -> None:
+    save_model("model_0", "linear", called="model_2")
+    assert "models/model_0.safetensors holds model_2" in stage_refusal("evaluate")
 
 
-def test_a_model_of_other_classes_than_the_data_is_refused(
-    prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage, make_split: Callable[..., Split]
+def test_other_classes_than_the_data(
+    trained: dict[str, nn.Module], stage_refusal: StageRefusal, make_split: MakeSplit
 ) -> None:
     other = replace(make_split(77), class_names=tuple(reversed(CLASS_NAMES)))
-    save_split(prepared / "data/prepared/test.safetensors", other)
-    line = refusal(run_stage, "model_0")
-    assert line == "evaluate: model_0 was trained for other classes than the data has; run `dvc repro`"
+    save_split("data/prepared/test.safetensors", other)
+    line = stage_refusal("evaluate", new=LAYERS)
+    assert "model_0" in line
+    assert "other classes" in line
 
 
-def test_a_missing_model_is_named(prepared: Path, run_stage: RunStage) -> None:
-    line = refusal(run_stage, "model_3")
-    assert line == "evaluate: models/model_3.safetensors is missing; run `dvc repro` to make it"
+@pytest.mark.parametrize("missing", ["models/model_0.safetensors", "data/prepared/test.safetensors"])
+def test_missing_input(trained: dict[str, nn.Module], stage_refusal: StageRefusal, missing: str) -> None:
+    Path(missing).unlink()
+    assert f"{missing} is missing" in stage_refusal("evaluate")
 
 
-def test_a_damaged_model_is_named(prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage) -> None:
-    path = prepared / "models/model_1.safetensors"
+def test_damaged_model(trained: dict[str, nn.Module], stage_refusal: StageRefusal) -> None:
+    path = Path("models/model_0.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
-    assert "models/model_1.safetensors is damaged" in refusal(run_stage, "model_1")
+    assert f"{path} is damaged" in stage_refusal("evaluate")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_model_whose_weights_are_no_numbers_is_refused_by_name(
-    prepared: Path, run_stage: RunStage, value: float
-) -> None:
-    model = save_model(prepared, "model_0", "linear")
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights.fill_(value)
-    params = ModelParams("linear", 10, epochs=3, batch_size=32, lr=0.1)
-    save_checkpoint(prepared / "models/model_0.safetensors", model, "model_0", params, CLASS_NAMES)
-    assert "model_0" in refusal(run_stage, "model_0")
-    assert not (prepared / "metrics/eval/model_0.json").exists()
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(prepared: Path, stage_refusal: StageRefusal, weight: float) -> None:
+    save_model("model_0", "linear", weight=weight)
+    assert "model_0" in stage_refusal("evaluate", new=LAYERS)
 
 
-def test_missing_test_images_are_named(prepared: Path, trained: dict[str, nn.Module], run_stage: RunStage) -> None:
-    (prepared / "data/prepared/test.safetensors").unlink()
-    assert "data/prepared/test.safetensors is missing" in refusal(run_stage, "model_0")
-
-
-def test_without_a_model_the_usage_is_shown(workspace: Path, run_stage: RunStage) -> None:
-    done = run_stage("evaluate")
+def test_unwanted_arguments(workspace: Path, run_stage: RunStage) -> None:
+    done = run_stage("evaluate", "model_0")
     assert done.returncode == 2
     assert "usage: python -m stages.evaluate" in done.stderr

@@ -1,20 +1,27 @@
-"""The fetch stage as DVC runs it: a process in a folder with a params.yaml."""
+"""The fetch stage: where the raw files come from, and what it says of them."""
 
 import hashlib
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from stages.lib.source.fashion_mnist import RAW_FILES
+from stages.lib.source.fashion_mnist import RAW_FILES, TRAIN_LABELS
+from tests.helpers import RunStage, SetParams, StageRefusal, file_names
 
-PROJECT = Path(__file__).parents[1]
-NAMES = sorted(file.name for file in RAW_FILES)
+MIRROR = os.environ.get("FASHION_MNIST_MIRROR", "")  # of the published files
+NAMES = {file.name for file in RAW_FILES}
+RAW = Path("data/raw")
+
+
+@pytest.fixture(autouse=True)
+def _no_mirror_but_those_given(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
+    monkeypatch.setenv("FASHION_MNIST_MIRROR", "")
 
 
 @pytest.fixture
@@ -25,92 +32,62 @@ def refusing() -> Iterator[str]:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
 
 
-def fetch(folder: Path, source: str, *mirrors: str, first: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the stage in `folder`, with these settings in its params.yaml and `first` in the environment."""
-    yaml = YAML(typ="safe")
-    params = yaml.load(PROJECT / "params.yaml")
-    params["fetch"].update(source=source, mirrors=list(mirrors), synthetic={"train": 20, "test": 10})
-    yaml.dump(params, folder / "params.yaml")
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment |= {
-        "PYTHONPATH": str(PROJECT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "FASHION_MNIST_MIRROR": first,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "stages.fetch"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def test_no_mirror(run_stage: RunStage, set_params: SetParams, refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_params({"fetch.mirrors": [refusing, "absent/folder"]})
+    monkeypatch.setenv("FASHION_MNIST_MIRROR", "~/nowhere at all")
+    done = run_stage("fetch")
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second, message = done.stderr.splitlines()
+    assert first.startswith("fetch: ~/nowhere at all: no such folder")
+    assert second.startswith(f"fetch: {refusing}: connection refused")
+    for part in ("~/nowhere at all: no such", "absent/folder: no such", "FASHION_MNIST_MIRROR", "source=synthetic"):
+        assert part in message
+    assert not Path("data").exists()
 
 
-def test_without_any_mirror_the_stage_fails_with_the_remedy_and_no_traceback(tmp_path: Path, refusing: str) -> None:
-    done = fetch(tmp_path, "fashion-mnist", refusing, "absent/folder", first="~/nowhere at all")
-    assert done.returncode == 1
-    *passed_over, message = done.stderr.splitlines()
-    assert passed_over == [
-        "fetch: ~/nowhere at all: no such folder; trying the next",
-        f"fetch: {refusing}: connection refused; trying the next",
-    ]
-    assert message.startswith("fetch: no mirror gave all 4 files (~/nowhere at all: no such folder; ")
-    assert "Set FASHION_MNIST_MIRROR to a folder or an address" in message
-    assert "dvc exp run -S fetch.source=synthetic" in message
-    assert done.stdout == ""
-    assert not (tmp_path / "data").exists()
-
-
-def test_files_that_are_not_as_published_are_refused_and_the_ones_there_stay(tmp_path: Path) -> None:
-    for folder in (tmp_path / "mirror", tmp_path / "data" / "raw"):
+def test_other_files_than_published(stage_refusal: StageRefusal, set_params: SetParams) -> None:
+    set_params({"fetch.mirrors": ["mirror"]})
+    for folder in (Path("mirror"), RAW):
         folder.mkdir(parents=True)
-        for file in RAW_FILES:
-            (folder / file.name).write_bytes(folder.name.encode())
-    done = fetch(tmp_path, "fashion-mnist", "mirror")
-    assert done.returncode == 1
-    assert "mirror: train-images-idx3-ubyte.gz: expected 26,421,880 bytes, got 6" in done.stderr
-    raw = tmp_path / "data" / "raw"
-    assert {path.name: path.read_bytes() for path in raw.iterdir()} == dict.fromkeys(NAMES, b"raw")
+        for name in NAMES:
+            (folder / name).write_bytes(folder.name.encode())
+    assert "mirror: train-images-idx3-ubyte.gz: expected 26,421,880 bytes, got 6" in stage_refusal("fetch")
 
 
-def test_the_synthetic_source_needs_no_mirror_and_says_what_it_drew(tmp_path: Path) -> None:
-    done = fetch(tmp_path, "synthetic")
+def test_synthetic_source(run_stage: RunStage, set_params: SetParams) -> None:
+    set_params({"fetch.source": "synthetic", "fetch.synthetic.train": 20, "fetch.synthetic.test": 10})
+    done = run_stage("fetch")
     assert (done.returncode, done.stderr) == (0, "")
-    *files, how = done.stdout.splitlines()
-    raw = tmp_path / "data" / "raw"
-    assert sorted(path.name for path in raw.iterdir()) == NAMES
+    *files, origin = done.stdout.splitlines()
+    assert file_names(RAW) == NAMES
     for line, file in zip(files, RAW_FILES, strict=True):
-        content = (raw / file.name).read_bytes()
-        assert line.split() == [
-            file.name, f"{len(content):,}", "bytes", "sha256", hashlib.sha256(content).hexdigest()[:12]
-        ]  # fmt: skip
-    assert how == "data/raw: drawn with seed 42"
+        content = (RAW / file.name).read_bytes()
+        for part in (file.name, f"{len(content):,} bytes", hashlib.sha256(content).hexdigest()[:12]):
+            assert part in line
+    assert "seed 42" in origin
 
 
-def test_a_wrong_source_is_refused(tmp_path: Path) -> None:
-    done = fetch(tmp_path, "cifar")
-    assert done.returncode == 1
-    assert "fetch.source" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_source(stage_refusal: StageRefusal, set_params: SetParams) -> None:
+    set_params({"fetch.source": "cifar"})
+    assert "fetch.source" in stage_refusal("fetch")
 
 
-def test_the_published_files_are_fetched_once_and_then_found_whole(tmp_path: Path, refusing: str) -> None:
-    mirror = os.environ.get("FASHION_MNIST_MIRROR")
-    if not mirror:
-        pytest.skip("FASHION_MNIST_MIRROR is not set")
-    done = fetch(tmp_path, "fashion-mnist", first=mirror)
+@pytest.mark.skipif(not MIRROR, reason="FASHION_MNIST_MIRROR is not set")
+def test_published_files(
+    run_stage: RunStage, set_params: SetParams, refusing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_params({"fetch.mirrors": [refusing]})
+    monkeypatch.setenv("FASHION_MNIST_MIRROR", MIRROR)
+    done = run_stage("fetch")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"train-images-idx3-ubyte.gz    26,421,880 bytes  sha256 {RAW_FILES[0].sha256[:12]}" in done.stdout
-    assert sorted(path.name for path in (tmp_path / "data" / "raw").iterdir()) == NAMES
+    assert f"26,421,880 bytes  sha256 {RAW_FILES[0].sha256[:12]}" in done.stdout
+    assert file_names(RAW) == NAMES
 
-    again = fetch(tmp_path, "fashion-mnist", refusing)
+    (RAW / TRAIN_LABELS).write_bytes(b"damaged")
+    assert run_stage("fetch").returncode == 0
+    assert (RAW / TRAIN_LABELS).stat().st_size == RAW_FILES[1].size
+
+    monkeypatch.setenv("FASHION_MNIST_MIRROR", "")
+    again = run_stage("fetch")
     assert (again.returncode, again.stderr) == (0, "")
-    assert again.stdout.endswith("data/raw: whole already, nothing to fetch\n")
-
-    (tmp_path / "data" / "raw" / RAW_FILES[1].name).write_bytes(b"damaged")
-    mended = fetch(tmp_path, "fashion-mnist", refusing, first=mirror)
-    assert (mended.returncode, mended.stderr) == (0, "")
-    assert sorted(path.name for path in (tmp_path / "data" / "raw").iterdir()) == NAMES
+    assert "nothing to fetch" in again.stdout

@@ -1,11 +1,7 @@
 """The prepare stage, on small raw files of our own."""
 
-import hashlib
-import json
-from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +12,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from stages import prepare
-from stages.lib import plots
-from stages.lib.data.datasets import Split, load_split
+from stages.lib.base.files import read_json, sha256_of
+from stages.lib.data.datasets import load_split
 from stages.lib.source.fashion_mnist import CLASS_NAMES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.source.idx import write_idx
+from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names
 
-RunStage = Callable[..., CompletedProcess[str]]
-SetParams = Callable[[dict[str, Any]], None]
 OUTPUTS = {
     "data/prepared/train.safetensors",
     "data/prepared/validation.safetensors",
@@ -33,6 +28,7 @@ OUTPUTS = {
     "plots/data/first_batch.png",
 }
 TRAIN, TEST = 120, 60
+Drawn = dict[str, Figure]
 
 
 def write_images(name: str, images_NHW: NDArray[np.uint8]) -> None:
@@ -58,50 +54,20 @@ def raw(workspace: Path, set_params: SetParams) -> Path:
     return workspace
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """The figures by path, kept instead of rendered: that takes most of the time."""
-    kept: dict[str, Figure] = {}
-    monkeypatch.setattr(figures, "save", lambda figure, path: kept.update({str(path): figure}))
-    return kept
-
-
-def written(folder: Path) -> set[str]:
-    return {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and path.parent != folder / "data/raw" and path.name != "params.yaml"
-    }
-
-
 def titles(figure: Figure) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
-def suptitle(figure: Figure) -> str:
-    return figure.get_suptitle()
-
-
-def refusal(run_stage: RunStage, folder: Path) -> str:
-    """The error of the stage, checked to be one line and to leave nothing behind."""
-    done = run_stage("prepare")
-    assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("prepare: ")
-    assert written(folder) == set()
-    return line
-
-
-def test_it_writes_its_outputs_and_nothing_else_and_the_same_bytes_again(raw: Path, run_stage: RunStage) -> None:
-    done = run_stage("prepare")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_outputs(raw: Path, run_stage: RunStage) -> None:
+    before = file_names(raw)
+    seen = []
+    for _ in range(2):
+        done = run_stage("prepare")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert file_names(raw) - before == OUTPUTS
+        seen.append({name: (raw / name).read_bytes() for name in OUTPUTS})
+    assert seen[0] == seen[1]
     assert done.stdout == "prepared 120 train, 0 validation, 60 test images of synthetic\n"
-    assert written(raw) == OUTPUTS
-    first = {name: (raw / name).read_bytes() for name in OUTPUTS}
-    for name in OUTPUTS:
-        (raw / name).unlink()
-    assert run_stage("prepare").returncode == 0
-    assert {name: (raw / name).read_bytes() for name in OUTPUTS} == first
     for name in OUTPUTS:
         if name.endswith(".png"):
             with Image.open(raw / name) as picture:
@@ -109,7 +75,7 @@ def test_it_writes_its_outputs_and_nothing_else_and_the_same_bytes_again(raw: Pa
                 assert len(picture.convert("L").getcolors() or range(256)) > 50  # not blank
 
 
-def test_images_and_labels_are_those_of_the_raw_files(raw: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
+def test_splits_hold_the_raw_images(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:
     run_stage("prepare")
     for name, images_NHW in (("train", random_images(TRAIN, 0)), ("test", random_images(TEST, 1))):
         split = load_split(raw / f"data/prepared/{name}.safetensors")
@@ -120,16 +86,15 @@ def test_images_and_labels_are_those_of_the_raw_files(raw: Path, run_stage: RunS
     assert len(load_split(raw / "data/prepared/validation.safetensors")) == 0
 
 
-def test_the_description_says_what_there_is(raw: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
+def test_description(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:
     run_stage("prepare")
-    about = json.loads((raw / "metrics/data.json").read_text())
+    about = read_json("metrics/data.json")
     assert list(about) == [
         "source", "sha256", "counts", "shape", "batch_size", "batches", "per_class", "mean", "std", "shared_images"
     ]  # fmt: skip
     assert about["source"] == "synthetic"
     assert about["sha256"] == {
-        name: hashlib.sha256((raw / "data/raw" / name).read_bytes()).hexdigest()
-        for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+        name: sha256_of(raw / "data/raw" / name) for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
     }
     assert about["counts"] == {"train": 120, "validation": 0, "test": 60}
     assert about["shape"] == [1, 28, 28]
@@ -143,9 +108,7 @@ def test_the_description_says_what_there_is(raw: Path, run_stage: RunStage, draw
     assert about["shared_images"] == {"train_test": 0, "train_validation": 0}
 
 
-def test_validation_images_are_taken_out_of_the_training_images(
-    raw: Path, run_stage: RunStage, set_params: SetParams, drawn: dict[str, Figure]
-) -> None:
+def test_validation_images_leave_training(raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn) -> None:
     set_params({"prepare.validation": 30})
     done = run_stage("prepare")
     assert done.stdout == "prepared 90 train, 30 validation, 60 test images of synthetic\n"
@@ -154,111 +117,111 @@ def test_validation_images_are_taken_out_of_the_training_images(
     together = torch.cat([splits["train"].images_N1HW, splits["validation"].images_N1HW]).flatten(1).tolist()
     assert sorted(together) == sorted(random_images(TRAIN, 0).reshape(TRAIN, -1).tolist())
     assert np.array_equal(splits["test"].images_N1HW.squeeze(1).numpy(), random_images(TEST, 1))
-    about = json.loads((raw / "metrics/data.json").read_text())
+    about = read_json("metrics/data.json")
     assert about["counts"] == {"train": 90, "validation": 30, "test": 60}
     assert about["batches"] == {"train": 3, "validation": 1, "test": 2}
     kept = splits["train"].images_N1HW.double() / 255
     assert about["mean"] == pytest.approx(kept.mean().item(), rel=1e-12)  # of what is trained on
 
 
-def test_too_many_validation_images_are_refused(raw: Path, run_stage: RunStage, set_params: SetParams) -> None:
-    set_params({"prepare.validation": 119})
-    assert "prepare.validation is 119; of 120 images it must take 0, or 10 to 110" in refusal(run_stage, raw)
-
-
-def test_test_images_that_are_in_the_training_set_too_are_said_aloud_and_counted(
-    raw: Path, run_stage: RunStage, drawn: dict[str, Figure]
+@pytest.mark.parametrize("validation", [-1, 119])
+def test_wrong_number_of_validation_images(
+    raw: Path, stage_refusal: StageRefusal, set_params: SetParams, validation: int
 ) -> None:
+    set_params({"prepare.validation": validation})
+    assert f"prepare.validation is {validation}" in stage_refusal("prepare")
+
+
+def test_seed_of_split_and_pictures(raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn) -> None:
+    splits, pictures = [], []
+    for changes in ({"prepare.validation": 30}, {"seed": 43, "confusion.seed": 43}, {"prepare.seed": 43}):
+        set_params(changes)
+        run_stage("prepare")
+        splits.append((raw / "data/prepared/validation.safetensors").read_bytes())
+        pictures.append(
+            [np.asarray(axes.images[0].get_array()).tobytes() for axes in drawn["plots/data/grid.png"].axes]
+        )
+    assert splits[0] == splits[1] != splits[2]
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_shared_images_are_counted(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:
     images_NHW = random_images(TEST, 1)
     images_NHW[[5, 17, 40]] = random_images(TRAIN, 0)[[0, 0, 119]]
     write_images(TEST_IMAGES, images_NHW)
     done = run_stage("prepare")
     assert done.returncode == 0
     assert done.stderr == "prepare: warning: 3 test images are in the training set too\n"
-    assert json.loads((raw / "metrics/data.json").read_text())["shared_images"]["train_test"] == 3
+    assert read_json("metrics/data.json")["shared_images"]["train_test"] == 3
 
 
-@pytest.mark.parametrize(("name", "count", "split"), [(TRAIN_LABELS, TRAIN, "training"), (TEST_LABELS, TEST, "test")])
-def test_a_class_without_a_single_image_is_refused_by_name(
-    raw: Path, run_stage: RunStage, name: str, count: int, split: str
-) -> None:
+@pytest.mark.parametrize(("name", "count", "split"), [(TRAIN_LABELS, TRAIN, "train"), (TEST_LABELS, TEST, "test")])
+def test_class_without_an_image(raw: Path, stage_refusal: StageRefusal, name: str, count: int, split: str) -> None:
     write_labels(name, [min(index % 10, 7) for index in range(count)])
-    line = refusal(run_stage, raw)
-    assert "hold none of: Bag, Ankle boot; " in line
-    assert split[:5] in line
+    line = stage_refusal("prepare")
+    assert f"the {split} images" in line
+    assert "Bag, Ankle boot" in line
 
 
-@pytest.mark.parametrize(
-    ("images", "labels", "kind"), [(TRAIN_IMAGES, TRAIN_LABELS, "train"), (TEST_IMAGES, TEST_LABELS, "t10k")]
-)
-def test_more_or_fewer_labels_than_images_are_refused(
-    raw: Path, run_stage: RunStage, images: str, labels: str, kind: str
-) -> None:
+@pytest.mark.parametrize(("images", "labels"), [(TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)])
+def test_other_number_of_labels(raw: Path, stage_refusal: StageRefusal, images: str, labels: str) -> None:
     write_labels(labels, [index % 10 for index in range(59)])
-    line = refusal(run_stage, raw)
-    count = TRAIN if kind == "train" else TEST
-    assert f"data/raw/{images} holds {count} images but data/raw/{labels} 59 labels; " in line
-    assert "`dvc repro fetch`" in line
+    line = stage_refusal("prepare")
+    assert f"data/raw/{images}" in line
+    assert f"data/raw/{labels} 59 labels" in line
+    assert "dvc repro" in line
 
 
-def test_a_missing_raw_file_is_named(raw: Path, run_stage: RunStage) -> None:
+def test_missing_raw_file(raw: Path, stage_refusal: StageRefusal) -> None:
     (raw / "data/raw" / TEST_LABELS).unlink()
-    assert refusal(run_stage, raw) == f"prepare: data/raw/{TEST_LABELS} is missing; run `dvc repro fetch` to get it"
+    assert f"data/raw/{TEST_LABELS} is missing" in stage_refusal("prepare")
 
 
-def test_a_label_out_of_range_is_refused(raw: Path, run_stage: RunStage) -> None:
+def test_label_out_of_range(raw: Path, stage_refusal: StageRefusal) -> None:
     write_labels(TRAIN_LABELS, [*range(10)] * 11 + [*range(1, 11)])
-    line = refusal(run_stage, raw)
+    line = stage_refusal("prepare")
     assert TRAIN_LABELS in line
-    assert "has 10 at position 119; labels are 0 to 9" in line
+    assert "10 at position 119" in line
 
 
-def test_a_wrong_setting_stops_it_before_any_work(raw: Path, run_stage: RunStage, set_params: SetParams) -> None:
-    set_params({"prepare.validation": -1})
-    assert "prepare.validation is -1; it must be a whole number from 0" in refusal(run_stage, raw)
+def test_old_library(raw: Path, stage_refusal: StageRefusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.lib.base.versions.version", lambda name: "0.11" if name == "torch" else version(name))
+    assert "torch 0.11 is too old" in stage_refusal("prepare")
 
 
-def test_an_old_library_stops_it_before_any_work(
-    raw: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stages.lib.base.versions.version", lambda library: "0.11")
-    assert "torch 0.11 is too old" in refusal(run_stage, raw)
-
-
-def test_what_a_crash_left_unpacked_is_cleared_away(raw: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
+def test_leftovers_of_a_crash(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:
+    before = file_names(raw)
     with prepare.unpacked_files() as root:
         left = root / "MappedFashionMNIST" / "raw" / "left-behind"
     left.parent.mkdir(parents=True)
     left.write_text("by kill -9")
     assert run_stage("prepare").returncode == 0
-    assert written(raw) == {name for name in OUTPUTS if not name.endswith(".png")}
+    assert file_names(raw) - before == {name for name in OUTPUTS if not name.endswith(".png")}
 
 
-def test_a_refused_run_leaves_the_earlier_results(raw: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
+def test_refusal_keeps_earlier_results(
+    raw: Path, run_stage: RunStage, stage_refusal: StageRefusal, drawn: Drawn
+) -> None:
     run_stage("prepare")
-    before = {name: (raw / name).read_bytes() for name in written(raw)}
     (raw / "data/raw" / TRAIN_IMAGES).write_bytes(b"damaged")
-    assert run_stage("prepare").returncode == 1
-    assert {name: (raw / name).read_bytes() for name in written(raw)} == before
+    assert TRAIN_IMAGES in stage_refusal("prepare")  # which changes no file
 
 
 @pytest.mark.parametrize(("source", "mark"), [("synthetic", " (synthetic data)"), ("fashion-mnist", "")])
-def test_every_picture_of_synthetic_data_says_so(
-    raw: Path, run_stage: RunStage, set_params: SetParams, drawn: dict[str, Figure], source: str, mark: str
+def test_titles_of_synthetic_data(
+    raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn, source: str, mark: str
 ) -> None:
     set_params({"fetch.source": source})
     assert run_stage("prepare").stdout.endswith(f"images of {source}\n")
-    assert json.loads((raw / "metrics/data.json").read_text())["source"] == source
-    assert {path: suptitle(figure) for path, figure in drawn.items()} == {
+    assert read_json("metrics/data.json")["source"] == source
+    assert {path: figure.get_suptitle() for path, figure in drawn.items()} == {
         "plots/data/first_image.png": f"First training image: T-shirt/top{mark}",
         "plots/data/grid.png": f"Sixteen random training images{mark}",
         "plots/data/first_batch.png": f"From the first batch{mark}",
     }
 
 
-def test_the_first_image_is_shown_in_colours_and_in_grey(
-    raw: Path, run_stage: RunStage, drawn: dict[str, Figure]
-) -> None:
+def test_first_image_in_colours_and_grey(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:
     run_stage("prepare")
     axes = drawn["plots/data/first_image.png"].axes
     assert [one.images[0].get_cmap().name for one in axes] == ["viridis", "gray"]
@@ -266,9 +229,7 @@ def test_the_first_image_is_shown_in_colours_and_in_grey(
         assert np.array_equal(np.asarray(one.images[0].get_array()), random_images(TRAIN, 0)[0])
 
 
-def test_the_random_images_are_those_that_the_lectures_draws_pick(
-    make_split: Callable[..., Split], drawn: dict[str, Figure]
-) -> None:
+def test_random_images_are_the_lectures(make_split: MakeSplit, drawn: Drawn) -> None:
     train = make_split(330)
     prepare.draw(train, seed=42)
 

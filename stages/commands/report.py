@@ -6,21 +6,25 @@ script inside. The file needs no network and no other file. Takes about a second
 
 import argparse
 import base64
-import hashlib
+import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.lib.base.errors import UserError, exit_cleanly
+from stages.lib import plots
+from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import read_json, write_text
-from stages.lib.results.summary import images_per_second, pair_text, train_seconds
+from stages.lib.base.timing import images_per_second, machine, train_seconds
+from stages.lib.results.summary import pair_text
 from stages.lib.results.tables import read_table
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
@@ -36,7 +40,7 @@ def main() -> None:
 
 
 def render() -> str:
-    """The report as HTML.
+    """Return the report as HTML.
 
     Raises:
         UserError: something that a stage writes is missing or damaged.
@@ -57,7 +61,7 @@ def render() -> str:
 
 
 def gather() -> dict[str, Any]:
-    """All that the template shows but the pictures, which it names itself."""
+    """Return the data for the template; it loads pictures itself."""
     comparison = read_json("metrics/compare.json")
     names = list(comparison["models"])
     lock = read_lock()
@@ -68,22 +72,23 @@ def gather() -> dict[str, Any]:
         "images": read_json(f"metrics/eval/{comparison['best']}.json")["images"],
         "data": read_json("metrics/data.json"),
         "trained": {name: read_json(f"metrics/train/{name}.json") for name in names},
-        "timing": {name: read_json(f"metrics/timing/{name}.json") for name in names},
         "train_seconds": {name: train_seconds(name) for name in names},
         "images_per_second": {name: images_per_second(name) for name in names},
+        "machine": machine(),
+        "speed": speed_chart(comparison),
         "curves": {name: rows_of(f"plots/curves/{name}.csv") for name in names},
         "layers": {name: rows_of(f"plots/layers/{name}.csv") for name in names},
         "classes": rows_of("plots/per_class.csv"),
         "params": params_used(lock),
         "git": git_state(),
         "lock": lock,
-        "changed": changed_files(lock),
+        "changed": changed_files(),
         "versions": {"Python": platform.python_version(), **{library: version(library) for library in LIBRARIES}},
     }
 
 
-def picture(path: str, alt: str) -> dict[str, Any]:
-    """What an `<img>` needs to show a PNG file of ours: its bytes as a data URI, its size, and `alt` in words.
+def picture(path: str | Path, alt: str) -> dict[str, Any]:
+    """Return what an `<img>` needs to show a PNG file of ours: its bytes as a data URI, its size, and `alt` in words.
 
     Raises:
         UserError: the file is missing.
@@ -91,7 +96,7 @@ def picture(path: str, alt: str) -> dict[str, Any]:
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+        raise Outdated(path) from None
     size = content[PNG_SIZE]
     return {
         "src": f"data:image/png;base64,{base64.b64encode(content).decode()}",
@@ -101,13 +106,31 @@ def picture(path: str, alt: str) -> dict[str, Any]:
     }
 
 
+def speed_chart(comparison: dict[str, Any]) -> dict[str, Any] | None:
+    """Draw accuracy against the times measured here; None where nothing was."""
+    models = comparison["models"]
+    measured = {
+        "Training time (s)": [train_seconds(name) for name in models],
+        "Test images per second": [images_per_second(name) for name in models],
+    }
+    if not any(time for times in measured.values() for time in times):
+        return None
+    accuracies = [row["accuracy"] for row in models.values()]
+    figure = plots.accuracy_against_costs(
+        list(models), accuracies, measured, "Test accuracy against speed", comparison["source"]
+    )
+    with TemporaryDirectory() as folder:
+        plots.save(figure, path := Path(folder) / "speed.png")
+        return picture(path, "Accuracy of each model against training time and images per second.")
+
+
 def rows_of(path: str) -> list[dict[Any, Any]]:
-    """The rows of a CSV file, by column."""
+    """Return the rows of a CSV file, by column."""
     return read_table(path).to_dict("records")
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """A YAML file, empty if it is missing.
+    """Read a YAML file; return nothing if it is missing.
 
     Raises:
         UserError: it is no YAML.
@@ -122,30 +145,33 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def read_lock() -> dict[str, Any]:
-    """What each stage read and wrote when it last ran, from dvc.lock; empty where DVC has not run."""
+    """Return what each stage read and wrote when it last ran, from dvc.lock; nothing where DVC has not run."""
     stages: dict[str, Any] = read_yaml("dvc.lock").get("stages", {})
     return stages
 
 
-def changed_files(lock: dict[str, Any]) -> list[str]:
-    """Files that are no longer what they were when the stages ran. Data and models that are not here do not count."""
-    recorded = {
-        entry["path"]: entry["md5"]
-        for stage in lock.values()
-        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
-        if "md5" in entry
+def changed_files() -> list[str] | None:
+    """Ask DVC which files are no longer what they were when the stages ran; None where DVC cannot tell.
+
+    Data and models that are not here do not count.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode != 0:
+        return None
+    files = {
+        path: state
+        for changes in json.loads(done.stdout).values()
+        for change in changes
+        if isinstance(change, dict)
+        for kind in ("changed deps", "changed outs")
+        for path, state in change.get(kind, {}).items()
     }
-    return sorted(path for path, md5 in recorded.items() if Path(path).is_file() and md5_of(path) != md5)
-
-
-def md5_of(path: str) -> str:
-    """The hash that DVC knows a file by."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return sorted(path for path, state in files.items() if state == "modified")
 
 
 def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each parameter with the value that the stages ran with, and the one in params.yaml now."""
+    """Return each parameter with the value that the stages ran with, and the one in params.yaml now."""
     now = dict(flat(read_yaml("params.yaml")))
     used: dict[str, Any] = {}
     for stage in lock.values():
@@ -156,7 +182,7 @@ def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings, named as DVC names them: `model_1.lr`."""
+    """Yield the leaves of nested mappings, named as DVC names them: `model_1.lr`."""
     if not isinstance(value, dict):
         yield prefix, value
         return
@@ -165,7 +191,7 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit that is checked out and what differs from it; empty where the project is no git repository."""
+    """Return the commit that is checked out and what differs from it; empty where the project is no git repository."""
     top = git("rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() != Path.cwd().resolve():  # an unpacked archive may lie inside another repository
         return {}
@@ -182,7 +208,7 @@ def git_state() -> dict[str, Any]:
 
 
 def git(*arguments: str) -> str | None:
-    """What a git command prints; None where it fails or there is no git."""
+    """Return what a git command prints; None where it fails or there is no git."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -191,7 +217,7 @@ def git(*arguments: str) -> str | None:
 
 
 def parse_output() -> Path:
-    """Where to write, from the command line."""
+    """Return where to write, from the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.commands.report", description="Write the results as one HTML file."
     )

@@ -1,7 +1,7 @@
-"""The whole pipeline, kindly: what `make run` runs.
+"""The whole pipeline, with a way out where there is no network: what `make run` runs.
 
-`dvc repro` is strict: FashionMNIST or an error. This command runs the same pipeline, trains the models at the same time
-when there are cores for it, and takes the built-in synthetic images when not one mirror of the data can be reached.
+`dvc repro` fails where FashionMNIST cannot be had. This command falls back to the built-in synthetic images when not
+one mirror of the data can be reached. It trains the models at the same time when there are cores for it.
 """
 
 import os
@@ -11,56 +11,56 @@ from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from stages.commands.yaml_files import dump_yaml, load_yaml
 from stages.lib.base.errors import exit_cleanly
-from stages.lib.base.files import replacing
+from stages.lib.base.files import write_text
 from stages.lib.base.params import FetchParams, Params, load_params
-from stages.lib.results.summary import comparison_text
+from stages.lib.results.summary import summary
 from stages.lib.source.fashion_mnist import RAW_FILES
 
 RAW = Path("data/raw")
 PARAMS = Path("params.yaml")
-# As `python -m dvc`, but Ctrl-C while it imports ends it without a traceback.
+# What the command `dvc` runs; but Ctrl-C in the tenth of a second that its import takes ends it without a traceback.
 START_DVC = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-import dvc.cli.parser, dvc.repo.open_repo, dvc.repo.reproduce
 from dvc.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(sys.argv[1:]))
 """
 DVC = [sys.executable, "-c", START_DVC]
-FALLBACK = """
+NOT_FASHION_MNIST = """
 ******************************************************************************
-  NOT FashionMNIST: no mirror of it could be reached. The pipeline {runs} on
-  drawn images instead, and everything it makes says "synthetic".
+  NOT FashionMNIST: params.yaml says fetch.source: synthetic. The pipeline {runs}
+  on drawn images, and everything it makes says "synthetic".
 
-  params.yaml now says fetch.source: synthetic. With a network, or with the four
-  files in a folder named by FASHION_MNIST_MIRROR, set it back to fashion-mnist.
+  With a network, or with the four files in a folder named by
+  FASHION_MNIST_MIRROR, set it back to fashion-mnist.
 ******************************************************************************
 """
 
 
 def main() -> None:
-    """Have the data, run the pipeline, show the comparison."""
-    ArgumentParser(prog="python -m stages.commands.run", description="Run the whole pipeline, kindly.").parse_args()
+    """Get the data, run the pipeline, show the comparison."""
+    ArgumentParser(prog="python -m stages.commands.run", description="Run the whole pipeline.").parse_args()
     params = load_params()
-    say_whether_git_is_here()
-    fall_back = params.fetch.source == "fashion-mnist" and not have_raw_files(params.fetch)
-    if fall_back:
-        print(FALLBACK.format(runs="runs"), flush=True)
+    tell_dvc_about_git()
+    synthetic = params.fetch.source == "synthetic"
+    if not synthetic and not have_raw_files(params.fetch):
+        synthetic = True
         set_source("synthetic")
+    if synthetic:
+        print(NOT_FASHION_MNIST.format(runs="runs"), flush=True)
     status = train_together(trainings_at_once(params)) or dvc("repro")
     if status != 0:
         sys.exit(status)
-    print(f"\n{comparison_text()}")
-    if fall_back:
-        print(FALLBACK.format(runs="ran"))
+    print(f"\n{summary()}")
+    if synthetic:
+        print(NOT_FASHION_MNIST.format(runs="ran"))
 
 
-def say_whether_git_is_here() -> None:
-    """Tell DVC: an unpacked archive has no git repository, and DVC refuses to run there until it is told."""
+def tell_dvc_about_git() -> None:
+    """Tell DVC where there is no git repository, as in an unpacked archive: untold, it refuses to run there."""
     config = Path(".dvc/config.local")
     told = config.exists() and "no_scm" in config.read_text()
     if not Path(".git").exists() and not told:
@@ -70,7 +70,7 @@ def say_whether_git_is_here() -> None:
 
 
 def have_raw_files(params: FetchParams) -> bool:
-    """Fetch the raw files, unless they are here; gives whether they are, false when no mirror can be reached.
+    """Fetch the raw files, unless they are here. Returns False where no mirror can be reached.
 
     Raises:
         UserError: a mirror was reached, but none gave the files whole.
@@ -89,18 +89,14 @@ def have_raw_files(params: FetchParams) -> bool:
 
 
 def set_source(source: str) -> None:
-    """Write `fetch.source` into params.yaml, all else and the comments as they are."""
-    yaml = YAML()  # keeps comments
-    yaml.preserve_quotes = True
-    yaml.width = 1000
-    tree = yaml.load(PARAMS)
+    """Write `fetch.source` into params.yaml; keep all else, comments too."""
+    tree = load_yaml(PARAMS)
     tree["fetch"]["source"] = source
-    with replacing(PARAMS) as temporary:
-        yaml.dump(tree, temporary)
+    write_text(PARAMS, dump_yaml(PARAMS, tree))
 
 
 def trainings_at_once(params: Params) -> int:
-    """For how many trainings there are CPUs: those that this process may run on, which may be fewer than there are."""
+    """Return for how many trainings there are CPUs: those that this process may use, perhaps not all there are."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(map(params.threads, params.models), default=1)
     return cpus // (threads * params.train.processes)
@@ -120,8 +116,7 @@ def train_together(workers: int) -> int:
     status = dvc("repro", "prepare")
     if status != 0:
         return status
-    pipeline = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
-    stages = [name for name in pipeline if name.startswith("train_")]
+    stages = [name for name in load_yaml(Path("dvc.yaml"))["stages"] if name.startswith("train_")]
     with ThreadPoolExecutor(workers) as pool:
         try:
             return max(pool.map(train_alone, stages))
@@ -131,7 +126,7 @@ def train_together(workers: int) -> int:
 
 
 def train_alone(stage: str) -> int:
-    """Run one training stage; print and log its lines, marked with its name. Gives DVC's exit status."""
+    """Run one training stage; print and log its lines, marked with its name. Returns DVC's exit status."""
     log = Path("logs") / f"{stage}.log"
     log.parent.mkdir(exist_ok=True)
     command = [*DVC, "--wait-for-lock", "repro", "--single-item", stage]
@@ -148,7 +143,7 @@ def train_alone(stage: str) -> int:
 
 
 def dvc(*arguments: str, quiet: bool = False) -> int:
-    """Run DVC and give its exit status. Ctrl-C reaches DVC and its stage as well: wait until they have cleaned up."""
+    """Run DVC and return its exit status. Ctrl-C reaches DVC and its stage as well: wait until they have cleaned up."""
     silence = subprocess.DEVNULL if quiet else None
     with subprocess.Popen([*DVC, *arguments], stdout=silence, stderr=silence) as process:
         try:

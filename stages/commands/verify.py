@@ -8,6 +8,7 @@ Exit status: 0 all outputs have the same bytes, 2 some differ within tolerance, 
 """
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -15,26 +16,40 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from stages.lib.base.errors import UserError, exit_cleanly
-from stages.lib.base.files import read_json
+from stages.lib.source.download import scheme_of
+from stages.lib.source.mirrors import VARIABLE
 
-SAME, WITHIN, CHANGED, APART = "same bytes", "within tolerance", "CHANGED", "timing, not compared"
+SAME, WITHIN, CHANGED = "same bytes", "within tolerance", "CHANGED"
 EXIT_STATUS = {SAME: 0, WITHIN: 2, CHANGED: 3}
 RELATIVE_TOLERANCE = 0.02  # of each number; sums round differently on another processor, and training amplifies that
-MOST_DIFFERENT = 0.05  # share of the entries that may lie beyond it
-FARTHEST = 0.2  # relative, of a figure in a JSON file: none may lie beyond this, and no word may differ
+MOST_DIFFERENT = 0.05  # proportion of the entries that may lie beyond it
+FARTHEST = 0.2  # relative, of a number in a JSON file: none may lie beyond this, and no word may differ
 NEGLIGIBLE = 1e-6  # numbers below it count as this large: a p-value of 1e-107 may as well be 1e-100
-TIMING = Path("metrics/timing")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the committed state promises of one output."""
+
+    md5: str  # in dvc.lock; of a folder whose files nobody knows here it ends in .dir
+    content: bytes | None  # from git or from this project's DVC cache; None if it is in neither
+
+    @property
+    def kept(self) -> bool:
+        """Tell whether what is committed is what dvc.lock says."""
+        return self.content is None or md5_of(self.content) == self.md5.removesuffix(".dir")
 
 
 def main() -> None:
-    """Clone, run, compare, say."""
+    """Clone, run, compare, print."""
     ArgumentParser(
         prog="python -m stages.commands.verify", description="Make the committed results again."
     ).parse_args()
@@ -43,28 +58,65 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         clone = Path(folder) / "clone"
         git("clone", "--quiet", "--no-hardlinks", ".", str(clone))
-        committed = locked_outputs(clone)
-        contents = {path: content_of(path, md5, clone) for path, md5 in committed.items()}
+        promises = read_promises(clone)
         reproduce(clone)
-        made = locked_outputs(clone)
-        verdicts = [
-            (path, *compare(path, md5, made.get(path), contents[path], clone / path)) for path, md5 in committed.items()
-        ]
-        machine = machine_differences(contents, clone)
+        made = read_made(clone)
+        verdicts = [(path, *compare(path, promise, made.get(path), clone)) for path, promise in promises.items()]
+        verdicts += [(path, CHANGED, "dvc.lock as committed does not know it") for path in unknown(made, promises)]
 
     width = max(len(path) for path, _, _ in verdicts)
     print(f"\n{'output':<{width}}  result")
     for path, verdict, difference in verdicts:
         print(f"{path:<{width}}  {verdict}{f': {difference}' if difference else ''}")
-    compared = [verdict for _, verdict, _ in verdicts if verdict != APART]
-    worst = max(compared, key=lambda verdict: EXIT_STATUS[verdict])
-    print(f"\n{compared.count(SAME)} of {len(compared)} outputs have the same bytes; worst: {worst}")
-    print(*machine, sep="\n")
+    results = [verdict for _, verdict, _ in verdicts]
+    worst = max(results, key=lambda verdict: EXIT_STATUS[verdict])
+    print(f"\n{results.count(SAME)} of {len(results)} outputs have the same bytes; worst: {worst}")
     sys.exit(EXIT_STATUS[worst])
 
 
+def read_promises(clone: Path) -> dict[str, Promise]:
+    """Return what dvc.lock promises of each file, in the order of the pipeline.
+
+    A folder is one line in dvc.lock. The list of its files comes from DVC's cache, or from the folder in git; a folder
+    whose list is in neither, or not as promised, stands for itself.
+    """
+    promises: dict[str, Promise] = {}
+    for path, md5 in locked_outputs(clone).items():
+        if not md5.endswith(".dir"):
+            promises[path] = Promise(md5, content_of(path, md5, clone))
+            continue
+        listing = listing_of(clone / path) if (clone / path).is_dir() else content_of(path, md5, clone)
+        folder = Promise(md5, listing)
+        if listing is None or not folder.kept:
+            promises[path] = folder
+            continue
+        for entry in json.loads(listing):
+            file = f"{path}/{entry['relpath']}"
+            promises[file] = Promise(entry["md5"], content_of(file, entry["md5"], clone))
+    return promises
+
+
+def read_made(clone: Path) -> dict[str, str]:
+    """Return path and md5 of every output, folders and the files in them, as the pipeline has just made them."""
+    made = locked_outputs(clone)
+    for path in list(made):
+        if (clone / path).is_dir():
+            listing = json.loads(listing_of(clone / path))
+            made |= {f"{path}/{entry['relpath']}": entry["md5"] for entry in listing}
+    return made
+
+
+def unknown(made: Iterable[str], promises: Iterable[str]) -> list[str]:
+    """Return the paths made that are not promised, nor in a promised folder, nor the folder of something promised."""
+
+    def holds(folder: str, path: str) -> bool:
+        return path == folder or path.startswith(f"{folder}/")
+
+    return [path for path in made if not any(holds(path, each) or holds(each, path) for each in promises)]
+
+
 def locked_outputs(clone: Path) -> dict[str, str]:
-    """Path and md5 of every output in dvc.lock, in the order of the pipeline.
+    """Return path and md5 of every output in dvc.lock, in the order of the pipeline.
 
     Raises:
         UserError: there is no dvc.lock, so nothing was ever promised.
@@ -76,12 +128,24 @@ def locked_outputs(clone: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
 
 
+def listing_of(folder: Path) -> bytes:
+    """Return the list of the files in `folder` as DVC writes it; the md5 of the list is the md5 of the folder."""
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    entries = [{"md5": md5_of(file.read_bytes()), "relpath": name} for name, file in sorted(files.items())]
+    return json.dumps(entries, sort_keys=True).encode()
+
+
 def content_of(path: str, md5: str, clone: Path) -> bytes | None:
-    """The committed content of an output: from git, or from this project's DVC cache if it is there."""
-    for place in (clone / path, Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]):
-        if place.is_file():
-            return place.read_bytes()
+    """Return the committed content of an output: from git, or from this project's DVC cache if it is there."""
+    for file in (clone / path, Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]):
+        if file.is_file():
+            return file.read_bytes()
     return None
+
+
+def md5_of(content: bytes) -> str:
+    """Return the checksum by which DVC knows a file."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def reproduce(clone: Path) -> None:
@@ -91,9 +155,9 @@ def reproduce(clone: Path) -> None:
         UserError: a stage failed.
     """
     environment = dict(os.environ)
-    raw = Path("data/raw").resolve()
-    if raw.is_dir():
-        environment.setdefault("FASHION_MNIST_MIRROR", str(raw))
+    mirror = environment.get(VARIABLE, "").strip() or "data/raw"
+    if not scheme_of(mirror) and Path(mirror).is_dir():
+        environment[VARIABLE] = str(Path(mirror).resolve())  # the clone is another folder
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
     with subprocess.Popen(command, cwd=clone, env=environment) as process:
         try:
@@ -105,24 +169,24 @@ def reproduce(clone: Path) -> None:
         raise UserError("the committed pipeline does not run to its end; the stage above says why")
 
 
-def compare(path: str, before: str, after: str | None, content: bytes | None, made: Path) -> tuple[str, str]:
-    """The verdict on one output and, unless it is the same, how far it is off. `before` and `after` are md5 sums."""
-    if Path(path).is_relative_to(TIMING):
-        return APART, ""
-    if before == after:
-        return SAME, ""
-    if after is None:
+def compare(path: str, promise: Promise, made: str | None, clone: Path) -> tuple[str, str]:
+    """Return the verdict on one output and, unless it is the same, how far it is off; `made` is its md5 now."""
+    if made is None:
         return CHANGED, "not made any more"
-    if content is None:
+    if not promise.kept:
+        return CHANGED, "what is committed is not what dvc.lock records"
+    if promise.md5 == made:
+        return SAME, ""
+    if promise.content is None:
         return CHANGED, "the committed bytes are not at hand to compare with: `dvc pull`"
-    old, new = (list(values_of(path, data)) for data in (content, made.read_bytes()))
+    old, new = (list(values_of(path, data)) for data in (promise.content, (clone / path).read_bytes()))
     if not old or len(old) != len(new):
         return CHANGED, "a picture or another format" if not old else f"{len(old)} entries before, {len(new)} now"
-    return judge(old, new, figures=path.endswith(".json"))
+    return judge(old, new, exact_words=path.endswith(".json"))
 
 
-def judge(old: list[Any], new: list[Any], figures: bool) -> tuple[str, str]:
-    """Compare two lists of numbers and words, entry by entry: the figures of a JSON file, or a long table.
+def judge(old: list[Any], new: list[Any], exact_words: bool) -> tuple[str, str]:
+    """Compare two lists of numbers and words, entry by entry: the metrics of a JSON file, or a long table.
 
     In a table a few entries may be anything: an image that is taken for another class changes a whole line.
     """
@@ -131,7 +195,7 @@ def judge(old: list[Any], new: list[Any], figures: bool) -> tuple[str, str]:
     off = [abs(a - b) / max(abs(a), abs(b), NEGLIGIBLE) for a, b in numbers if a != b]
     words = sum(a != b for a, b in pairs if not (isinstance(a, float) and isinstance(b, float)))
     beyond, farthest = sum(difference > RELATIVE_TOLERANCE for difference in off), max(off, default=0.0)
-    if figures:
+    if exact_words:
         within = not words and farthest <= FARTHEST and beyond <= MOST_DIFFERENT * len(numbers)
     else:
         within = beyond + words <= MOST_DIFFERENT * len(pairs)
@@ -140,7 +204,7 @@ def judge(old: list[Any], new: list[Any], figures: bool) -> tuple[str, str]:
 
 
 def values_of(path: str, content: bytes) -> Iterator[Any]:
-    """The numbers, as floats, and words of a JSON, CSV or safetensors file; nothing for other formats."""
+    """Yield the numbers, as floats, and words of a JSON, CSV or safetensors file; nothing for other formats."""
     if path.endswith(".json"):
         yield from _leaves(json.loads(content))
     elif path.endswith(".csv"):
@@ -151,20 +215,6 @@ def values_of(path: str, content: bytes) -> Iterator[Any]:
 
         for _, array in sorted(load(content).items()):
             yield from array.ravel().astype(float).tolist()
-
-
-def machine_differences(contents: dict[str, bytes | None], clone: Path) -> list[str]:
-    """What about the machine differs from the one that made the committed results."""
-    lines = []
-    for path, content in contents.items():
-        if Path(path).is_relative_to(TIMING) and path.endswith(".json") and content:
-            before, now = json.loads(content), read_json(clone / path)
-            lines += [
-                f"{path}: {key} was {before.get(key)}, is {now[key]}"
-                for key in ("device", "processes", "threads", "torch", "cpu_capability")
-                if key in now and before.get(key) != now[key]
-            ]
-    return lines or ["device, processes, threads, torch and CPU capability are those of the committed run"]
 
 
 def git(*arguments: str) -> None:

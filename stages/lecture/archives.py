@@ -1,35 +1,19 @@
-"""Downloading a zip archive and unpacking it into a data folder, without trusting the archive."""
+"""Download a zip archive and unpack it, without trusting it: the lecture's `download_data`. No stage uses it."""
 
-import lzma
 import re
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from stages.lib.base.errors import UserError
-from stages.lib.source.mirrors import MirrorError, download, local_path, scheme_of, shown
+from stages.lib.source.download import SourceError, download, local_path, scheme_of, shown
 
 MAX_BYTES = 2 * 1024**3
 MAX_SECONDS = 1800
 CHUNK_BYTES = 1024**2
-
-# What zipfile and its decompressors raise on damaged archives, beside OSError.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
 
 
 def download_and_unpack(
@@ -81,7 +65,7 @@ def download_and_unpack(
         if not remove_archive:
             name = PurePosixPath(unquote(urlsplit(source).path)).name.removesuffix(".zip") or folder.name
             archive.replace(archive.with_name(f"{name}.zip"))
-    except MirrorError as error:
+    except SourceError as error:
         raise UserError(f"{shown(source)}: {error}; check the address, or give the path of a zip file") from None
     finally:
         archive.unlink(missing_ok=True)
@@ -91,9 +75,9 @@ def download_and_unpack(
 def _local_archive(source: str) -> Path:
     try:
         path = local_path(source)
-    except MirrorError as error:
+    except SourceError as error:
         raise UserError(f"{shown(source)}: {error}") from None
-    if scheme_of(source) not in ("", "file") or not path.is_file():
+    if not path.is_file():
         raise UserError(f"{shown(source)}: no such file; give an http(s) address or the path of a zip file")
     return path
 
@@ -108,7 +92,9 @@ def _unpack(archive: Path, folder: Path, source: str, max_bytes: int) -> None:
         temporary.rename(folder)
     except UserError as error:
         raise UserError(f"{shown(source)}: {error}") from None
-    except DAMAGE as error:
+    except OSError:  # of the disk
+        raise
+    except Exception as error:  # zipfile and its decompressors raise a dozen kinds, with only this in common
         words = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{shown(source)} is no zip archive, damaged or encrypted ({words}); get another") from None
     finally:
@@ -116,14 +102,14 @@ def _unpack(archive: Path, folder: Path, source: str, max_bytes: int) -> None:
 
 
 def _safe_paths(entries: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """The path of every entry, below the folder to unpack into.
+    """Return the path of every entry, relative to the folder to unpack into.
 
     Raises:
         UserError: an entry would land elsewhere, is a link, a device or the like, or is there twice.
     """
     paths: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for entry in entries.infolist():
-        name = entry.filename.replace("\\", "/")  # a separator on Windows, and to some writers of archives
+        name = entry.filename.replace("\\", "/")  # some programs write archives with it
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
             raise UserError(f"entry {entry.filename!r} would land outside the folder; nothing is unpacked")
@@ -164,5 +150,5 @@ def _chunks(entries: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
         with entries.open(entry) as content:
             while chunk := content.read(CHUNK_BYTES):
                 yield chunk
-    except OSError as error:  # bz2's word for damage; told apart here from a full disk
+    except OSError as error:  # what bz2 raises for damage; a full disk is another matter
         raise zipfile.BadZipFile(error) from None

@@ -1,14 +1,22 @@
-"""What a classifier of points in the plane decides, drawn."""
+"""Draw what a classifier of points in the plane decides.
+
+Shapes: N labelled points, M points of the grid, which has G x G, K classes.
+"""
+
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from stages.lib.plots import new_figure, styled
 
+
+@styled
 @torch.inference_mode()
 def decision_boundary(model: nn.Module, points_N2: Tensor, labels_N: Tensor, steps: int = 101) -> Figure:
-    """The classes that `model` gives to a grid of `steps` x `steps` points, under the labelled points.
+    """Draw the classes that `model` gives to a grid of `steps` x `steps` points, under the labelled points.
 
     Args:
         model: maps float32 points `[N, 2]` to logits: `[N]` or `[N, 1]` for two classes, `[N, K]` for K classes.
@@ -27,29 +35,13 @@ def decision_boundary(model: nn.Module, points_N2: Tensor, labels_N: Tensor, ste
     one_column = logits.ndim == 1 or logits.shape[1] == 1
     classes_M = (logits.reshape(-1) > 0).long() if one_column else logits.argmax(dim=1)
 
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    figure = new_figure((6, 5), "Decision boundary")
     axes = figure.subplots()
+    axes.grid(visible=False)
     highest = max(int(classes_M.max()), int(labels_N.max()), 1)
-    axes.pcolormesh(
-        x_GG,
-        y_GG,
-        classes_M.reshape(x_GG.shape).numpy(),
-        cmap="RdYlBu",
-        alpha=0.5,
-        vmin=0,
-        vmax=highest,
-        shading="auto",
-    )
-    axes.scatter(
-        points_N2[:, 0].numpy(),
-        points_N2[:, 1].numpy(),
-        c=labels_N.numpy(),
-        s=30,
-        cmap="RdYlBu",
-        vmin=0,
-        vmax=highest,
-        edgecolors="black",
-        linewidths=0.4,
-    )
-    axes.set(xlim=(x_low, x_high), ylim=(y_low, y_high), title="Decision boundary")
+    colours: dict[str, Any] = {"cmap": "RdYlBu", "vmin": 0, "vmax": highest}
+    axes.pcolormesh(x_GG, y_GG, classes_M.reshape(x_GG.shape).numpy(), alpha=0.5, shading="auto", **colours)
+    x_N, y_N = points_N2.numpy().T
+    axes.scatter(x_N, y_N, c=labels_N.numpy(), s=30, edgecolors="black", linewidths=0.4, **colours)
+    axes.set(xlim=(x_low, x_high), ylim=(y_low, y_high))
     return figure

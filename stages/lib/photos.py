@@ -118,11 +118,7 @@ def find_garment(picture: Image.Image, background: Background = "auto") -> Garme
     """
     grey, alpha = _grey_and_alpha(picture)
     outline = alpha if alpha is not None and _corner_level(alpha) < LIGHT else None  # of a garment that is cut out
-
-    if outline:
-        ground = 255 if _mean_level(grey, outline) < LIGHT else 0
-    else:
-        ground = _corner_level(grey)
+    ground = _opposite_level(grey, outline) if outline else _corner_level(grey)
     if background == "light" and ground < LIGHT:
         ground = 255
     elif background == "dark" and ground >= LIGHT:
@@ -134,8 +130,8 @@ def find_garment(picture: Image.Image, background: Background = "auto") -> Garme
     if alpha is not None:
         grey = Image.composite(grey, Image.new("L", grey.size, ground), alpha)
 
-    # The distance from the background, stretched to 255: the grey itself on black, its negative on white. The models have
-    # only seen backgrounds of exactly 0, and take a grey haze for a part of the garment.
+    # The distance from the background, stretched to 255: the grey itself on black, its negative on white. The models
+    # have only seen backgrounds of exactly 0, and take a grey haze for a part of the garment.
     reach = max(ground, 255 - ground)
     light_on_black = grey.point([round(abs(level - ground) * 255 / reach) for level in range(256)])
     contrast = int(np.ptp(np.asarray(light_on_black.reduce(_reduction(grey)))))
@@ -144,14 +140,14 @@ def find_garment(picture: Image.Image, background: Background = "auto") -> Garme
     return Garment(np.asarray(light_on_black), inverted=ground >= LIGHT, contrast=contrast)
 
 
-def preview(picture: Image.Image, longest: int = 400) -> Image.Image:
-    """Shrink a picture to at most `longest` pixels a side, in RGB; what is transparent becomes light grey."""
+def preview(picture: Image.Image, longest: int = 400) -> NDArray[np.uint8]:
+    """Shrink a picture to at most `longest` pixels a side, `[H, W, 3]`; what is transparent becomes light grey."""
     if picture.mode.startswith("I"):
         picture = _grey_and_alpha(picture)[0]
     small = picture.convert("RGBA")
     small.thumbnail((longest, longest))
-    ground = Image.new("RGBA", small.size, (221, 221, 221, 255))
-    return Image.alpha_composite(ground, small).convert("RGB")
+    canvas = Image.new("RGBA", small.size, (221, 221, 221, 255))
+    return np.asarray(Image.alpha_composite(canvas, small).convert("RGB"))
 
 
 def _grey_and_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -181,10 +177,10 @@ def _corner_level(image: Image.Image) -> int:
     return round(statistics.median(ImageStat.Stat(corner).median[0] for corner in corners))
 
 
-def _mean_level(grey: Image.Image, alpha: Image.Image) -> float:
-    """Return the mean grey of what is opaque; 255 if nothing is."""
+def _opposite_level(grey: Image.Image, alpha: Image.Image) -> int:
+    """Return black if what is opaque is light, white if it is dark; black if nothing is opaque."""
     opaque = alpha.point([255 * (level >= LIGHT) for level in range(256)])
-    return ImageStat.Stat(grey, opaque).mean[0] if opaque.getbbox() else 255.0
+    return 255 if opaque.getbbox() and ImageStat.Stat(grey, opaque).mean[0] < LIGHT else 0
 
 
 def _bounding_box(light_on_black: Image.Image) -> tuple[int, int, int, int]:

@@ -179,6 +179,7 @@ def accuracy_against_costs(
         known = [cost for cost in values if cost is not None]
         if not known:
             axes.text(0.5, 0.5, "not known of any model", transform=axes.transAxes, ha="center")
+            axes.plot([0] * len(accuracies), accuracies, linestyle="")  # shows nothing, gives the axis its range
             axes.set_xticks([])
             continue
         if min(known) > 0 and max(known) >= 5 * min(known):
@@ -269,24 +270,23 @@ def confusion(counts_KK: NDArray[Any], class_names: Sequence[str], title: str, s
 
 @styled
 def prediction(
-    title: str,
-    given: tuple[str, ArrayLike],
-    seen: tuple[str, ArrayLike],
-    ranking: Sequence[tuple[str, float]],
+    title: str, given: ArrayLike, seen_HW: ArrayLike, inverted: bool, ranking: Sequence[tuple[str, float]]
 ) -> Figure:
     """Draw a picture as it is and as a model sees it, and bars for the probabilities of its likeliest ten classes.
 
     Args:
         title: of the whole.
-        given: the title and the pixels `[H, W, 3]` of the picture as it is.
-        seen: the title and the pixels `[H, W]` of what the model sees.
+        given: the picture as it is, `[H, W, 3]`.
+        seen_HW: what the model sees of it.
+        inverted: whether that is a negative.
         ranking: classes with their probabilities, the likeliest first.
     """
     figure = new_figure((10, 3.6), title)
     *panels, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
-    for axes, (name, pixels) in zip(panels, (given, seen), strict=True):
-        _show(axes, pixels)
-        axes.set_title(name, fontsize=9, parse_math=False)
+    seen = "as the model sees it" + (", inverted" if inverted else "")
+    for axes, image, name in zip(panels, (given, seen_HW), ("as it is", seen), strict=True):
+        _show(axes, image)
+        axes.set_title(name, fontsize=9)
         axes.set_anchor("N")  # the top edges level, whatever the proportions
     names, probabilities = zip(*ranking[:10], strict=True)
     rows = range(len(names))

@@ -4,17 +4,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
-from stages import run
+from stages.commands import run
 from stages.lib.base.params import load_params
+from tests.helpers import PROJECT, RunStage, SetParams
 
-PROJECT = Path(__file__).parents[1]
 PIPELINE = """
 stages:
   prepare:
@@ -30,10 +27,7 @@ stages:
     outs: [model_1]
 """
 NOBODY = "http://127.0.0.1:1/"  # nobody listens there
-WARNING = "NOT FashionMNIST: no mirror of it could be reached."
-
-RunStage = Callable[..., CompletedProcess[str]]
-SetParams = Callable[[dict[str, Any]], None]
+WARNING = "NOT FashionMNIST"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,7 @@ def project(unpacked: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) ->
     return workspace
 
 
-def test_models_are_trained_together_and_each_has_its_log(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trained_together_with_a_log_each(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.train_together(workers=2) == 0
     printed = capsys.readouterr().out.splitlines()
     for number in (0, 1):
@@ -67,19 +61,19 @@ def test_models_are_trained_together_and_each_has_its_log(project: Path, capsys:
         ]
 
 
-def test_a_training_that_fails_fails_the_run(project: Path) -> None:
+def test_failed_training_fails_the_run(project: Path) -> None:
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo Epoch 1 of model_1", "false"))
     assert run.train_together(workers=2) != 0
     assert (project / "model_0").exists()
 
 
-def test_what_comes_before_the_trainings_may_fail_too(project: Path) -> None:
+def test_failure_before_the_trainings(project: Path) -> None:
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo prepared > prepared", "false"))
     assert run.train_together(workers=2) != 0
     assert not (project / "logs").exists()
 
 
-def test_with_cores_for_one_training_dvc_alone_runs_them(project: Path) -> None:
+def test_cores_for_one_training(project: Path) -> None:
     assert run.train_together(workers=1) == 0
     assert not (project / "model_0").exists()
 
@@ -94,7 +88,7 @@ def test_with_cores_for_one_training_dvc_alone_runs_them(project: Path) -> None:
         (1, {"train.threads": 2}, 0),
     ],
 )
-def test_as_many_models_train_at_once_as_there_are_usable_cpus_for(
+def test_trainings_at_once(
     workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
     set_params: SetParams,
@@ -107,57 +101,52 @@ def test_as_many_models_train_at_once_as_there_are_usable_cpus_for(
     assert run.trainings_at_once(load_params()) == workers
 
 
-def test_ctrl_c_while_dvc_imports_ends_it_without_a_word(tmp_path: Path) -> None:
+def test_ctrl_c_while_dvc_imports(tmp_path: Path) -> None:
     (tmp_path / "dvc").mkdir()
-    (tmp_path / "dvc/__init__.py").write_text(
-        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)"
-    )
+    (tmp_path / "dvc/__init__.py").touch()
+    (tmp_path / "dvc/cli.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)")
     done = subprocess.run([*run.DVC, "repro"], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-def test_it_ends_with_the_comparison(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
+def test_ends_with_the_comparison(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
     set_params({"fetch.source": "synthetic"})
-    done = run_stage("run")
+    done = run_stage("commands.run")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "best by accuracy on the test images: model_2"
-    assert WARNING not in done.stdout
+    assert "\nbest by " in done.stdout
+    assert done.stdout.count(WARNING) == 2
     assert (project / "model_1").exists()
 
 
-def test_without_a_mirror_it_says_so_first_and_last_and_changes_one_parameter(
-    project: Path, set_params: SetParams, run_stage: RunStage
-) -> None:
+def test_without_a_mirror(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
     set_params({"fetch.mirrors": [NOBODY]})
     before = (project / "params.yaml").read_text()
-    done = run_stage("run")
+    done = run_stage("commands.run")
     assert done.returncode == 0
     assert done.stdout.count(WARNING) == 2
-    assert done.stderr.splitlines()[-1].startswith("run: no mirror")
+    assert done.stderr.splitlines()[-1].startswith("run: ")
     assert load_params().fetch.source == "synthetic"
     assert (project / "params.yaml").read_text().split() == before.replace("fashion-mnist", "synthetic", 1).split()
 
 
-def test_a_stage_that_fails_ends_the_run_with_its_status(
-    project: Path, set_params: SetParams, run_stage: RunStage
-) -> None:
+def test_failed_stage_fails_the_run(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
     set_params({"fetch.source": "synthetic"})
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo prepared > prepared", "false"))
-    done = run_stage("run")
+    done = run_stage("commands.run")
     assert done.returncode not in (0, None)
     assert "Test images" not in done.stdout
 
 
-def test_dvc_is_told_whether_git_is_here(project: Path) -> None:
+def test_dvc_is_told_about_git(project: Path) -> None:
     (project / ".dvc/config").write_text("")  # as in the repository, which is under git
-    run.say_whether_git_is_here()
+    run.tell_dvc_about_git()
     assert "no_scm = true" in (project / ".dvc/config.local").read_text()
     subprocess.run(["git", "init", "--quiet"], check=True)
-    run.say_whether_git_is_here()
+    run.tell_dvc_about_git()
     assert "no_scm" not in (project / ".dvc/config.local").read_text()
 
 
-def test_the_comments_of_params_yaml_survive_another_source(workspace: Path) -> None:
+def test_comments_survive_another_source(workspace: Path) -> None:
     shutil.copy(PROJECT / "params.yaml", "params.yaml")
     run.set_source("synthetic")
     before = (PROJECT / "params.yaml").read_text().splitlines()

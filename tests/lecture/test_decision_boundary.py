@@ -1,4 +1,4 @@
-"""The picture of what a classifier decides in the plane."""
+"""Pictures of what a classifier of points decides."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def pixels(figure: Figure, *points: tuple[float, float]) -> list[tuple[int, ...]
 
 
 @pytest.mark.parametrize("columns", [False, True])
-def test_a_binary_classifier_divides_the_plane_in_two(columns: bool) -> None:
+def test_binary_classifier(columns: bool) -> None:
     figure = decision_boundary(Sides(columns), CORNERS, torch.tensor([0, 0, 1, 1]), steps=21)
     drawn = regions(figure)
     assert drawn.shape == (21, 21)
@@ -60,7 +60,7 @@ def test_a_binary_classifier_divides_the_plane_in_two(columns: bool) -> None:
     assert (drawn[:, 11:] == 1).all()
 
 
-def test_several_classes_have_a_region_each() -> None:
+def test_several_classes() -> None:
     drawn = regions(decision_boundary(Quarters(), CORNERS, torch.arange(4), steps=20))
     assert (drawn[:10, :10] == 0).all()  # x and y low
     assert (drawn[10:, :10] == 1).all()  # y high
@@ -68,7 +68,7 @@ def test_several_classes_have_a_region_each() -> None:
     assert (drawn[10:, 10:] == 3).all()
 
 
-def test_two_logits_for_two_classes_are_compared_with_each_other() -> None:
+def test_two_logits() -> None:
     model = nn.Linear(2, 2)
     with torch.no_grad():  # both logits positive everywhere: class 1 wins where x is above 0.5
         model.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
@@ -78,14 +78,14 @@ def test_two_logits_for_two_classes_are_compared_with_each_other() -> None:
     assert (drawn[:, 11:] == 1).all()
 
 
-def test_the_regions_have_different_colours_in_the_picture() -> None:
+def test_regions_have_different_colours() -> None:
     figure = decision_boundary(Quarters(), CORNERS, torch.arange(4))
-    colours = pixels(figure, (0.27, 0.27), (0.27, 0.73), (0.73, 0.27), (0.73, 0.73))  # between the lines of the grid
+    colours = pixels(figure, (0.27, 0.27), (0.33, 0.33), (0.27, 0.73), (0.73, 0.27), (0.73, 0.73))
+    assert colours[0] == colours[1]
     assert len(set(colours)) == 4
-    assert pixels(figure, (0.33, 0.33)) == colours[:1]
 
 
-def test_points_and_regions_of_a_class_have_the_same_colour_scale() -> None:
+def test_points_and_regions_share_their_colours() -> None:
     axes = decision_boundary(Quarters(), CORNERS, torch.arange(4)).axes[0]
     (mesh,) = [drawn for drawn in axes.collections if isinstance(drawn, QuadMesh)]
     (points,) = [drawn for drawn in axes.collections if isinstance(drawn, PathCollection)]
@@ -107,67 +107,40 @@ class Always(nn.Module):
 
 
 @pytest.mark.parametrize(("decided", "labelled", "highest"), [(2, 1, 2), (1, 3, 3), (0, 0, 1)])
-def test_the_colours_reach_from_class_0_to_the_highest_decided_or_labelled(
-    decided: int, labelled: int, highest: int
-) -> None:
+def test_range_of_the_colours(decided: int, labelled: int, highest: int) -> None:
     axes = decision_boundary(Always(decided), CORNERS, torch.full((4,), labelled)).axes[0]
     drawn = [each for each in axes.collections if isinstance(each, QuadMesh | PathCollection)]
     assert [each.get_clim() for each in drawn] == [(0, highest)] * 2
 
 
-def test_a_logit_of_0_is_class_0_as_its_rounded_sigmoid_is() -> None:
+def test_logit_of_0_is_class_0() -> None:
     model = nn.Linear(2, 1)
     nn.init.zeros_(model.weight)
     nn.init.zeros_(model.bias)
     assert (regions(decision_boundary(model, CORNERS, torch.tensor([0, 0, 1, 1]), steps=5)) == 0).all()
 
 
-def test_a_point_stands_out_from_a_region_of_its_own_class() -> None:
+def test_points_have_black_edges() -> None:
     figure = decision_boundary(Quarters(), CORNERS, torch.arange(4))
-    point, region = pixels(figure, (1.0, 1.0), (0.73, 0.73))
-    assert point != region
     (points,) = [drawn for drawn in figure.axes[0].collections if isinstance(drawn, PathCollection)]
     assert np.asarray(points.get_edgecolor()).tolist() == [[0.0, 0.0, 0.0, 1.0]]  # black
 
 
-def test_the_picture_says_what_it_shows_and_is_6_by_5_inches() -> None:
+def test_title_and_size() -> None:
     figure = decision_boundary(Quarters(), CORNERS, torch.arange(4))
-    assert figure.axes[0].get_title() == "Decision boundary"
+    assert figure.get_suptitle() == "Decision boundary"
     assert figure.get_size_inches().tolist() == [6, 5]
 
 
-def test_the_picture_covers_the_points_and_a_margin() -> None:
+def test_margin() -> None:
     points_N2 = torch.tensor([[-3.0, 10.0], [5.0, 12.0]])
     axes = decision_boundary(Sides(columns=True), points_N2, torch.tensor([0, 1])).axes[0]
     assert axes.get_xlim() == pytest.approx((-3.1, 5.1))
     assert axes.get_ylim() == pytest.approx((9.9, 12.1))
 
 
-def test_a_model_that_decides_for_one_class_everywhere_is_drawn_in_one_colour() -> None:
-    points_N2 = CORNERS - 10  # left of the boundary
-    figure = decision_boundary(Sides(columns=False), points_N2, torch.tensor([0, 0, 1, 1]))
-    assert set(regions(figure).ravel().tolist()) == {0}
-    assert len(set(pixels(figure, (-9.73, -9.73), (-9.27, -9.27)))) == 1
-
-
-def test_dropout_is_off_while_the_picture_is_drawn() -> None:
+def test_dropout_is_off() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 16), nn.Dropout(0.9), nn.Linear(16, 3)).train()
     first, second = (regions(decision_boundary(model, CORNERS, torch.arange(4) % 3)) for _ in range(2))
     assert (first == second).all()
-
-
-def test_a_trained_model_separates_two_clouds() -> None:
-    torch.manual_seed(42)
-    labels_N = torch.arange(200) % 2
-    points_N2 = torch.randn(200, 2) * 0.3 + labels_N[:, None] * 2.0
-    model = nn.Linear(2, 1)
-    for _ in range(200):
-        loss = nn.functional.binary_cross_entropy_with_logits(model(points_N2)[:, 0], labels_N.float())
-        slopes = torch.autograd.grad(loss, list(model.parameters()))
-        with torch.no_grad():
-            for weights, slope in zip(model.parameters(), slopes, strict=True):
-                weights.sub_(slope, alpha=0.5)
-    drawn = regions(decision_boundary(model, points_N2, labels_N))
-    assert (drawn[0, 0], drawn[-1, -1]) == (0, 1)
-    assert 0.3 < drawn.mean() < 0.7

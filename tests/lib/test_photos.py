@@ -1,8 +1,9 @@
+"""What becomes of pictures from outside, and which are refused."""
+
 import io
 import os
 import pickle
 import random
-import re
 import struct
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from stages.lib.base.errors import UserError
-from stages.lib.photos import Background, Garment, check_file, find_garment, preview, read_picture
+from stages.lib.photos import Background, Garment, find_garment, preview, read_garment, read_picture
+from tests.helpers import PROJECT, refusal
 
 Grey = NDArray[np.uint8]
 
@@ -42,7 +44,7 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def difference(one: Garment, other: Garment) -> float:
-    """Give the mean difference in grey levels."""
+    """Return the mean difference in grey levels."""
     return float(np.abs(one.pixels_HW.astype(int) - other.pixels_HW).mean())
 
 
@@ -60,7 +62,7 @@ def png_claiming(width: int, height: int) -> bytes:
 # What goes through unchanged
 
 
-def test_a_grey_image_of_28_by_28_passes_through_bit_for_bit(tmp_path: Path) -> None:
+def test_28_by_28_passes_unchanged(tmp_path: Path) -> None:
     image_HW = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     image_HW[np.ix_([0, -1], [0, -1])] = 9  # the corners, not quite black
     garment = in_file(tmp_path / "shirt.png", Image.fromarray(image_HW))
@@ -69,7 +71,7 @@ def test_a_grey_image_of_28_by_28_passes_through_bit_for_bit(tmp_path: Path) -> 
     assert not garment.inverted
 
 
-def test_its_negative_is_turned_back_bit_for_bit(tmp_path: Path) -> None:
+def test_negative_is_turned_back(tmp_path: Path) -> None:
     garment = in_file(tmp_path / "shirt.png", Image.fromarray(255 - boot()))
     assert np.array_equal(garment.pixels_HW, boot())
     assert garment.inverted
@@ -79,7 +81,7 @@ def test_its_negative_is_turned_back_bit_for_bit(tmp_path: Path) -> None:
     ("suffix", "modes"),
     [("png", "L RGB RGBA LA P"), ("webp", "L RGB RGBA LA P"), ("gif", "L RGB P"), ("bmp", "L RGB RGBA P")],
 )
-def test_the_same_greys_in_another_mode_or_format_are_the_same_garment(tmp_path: Path, suffix: str, modes: str) -> None:
+def test_modes_and_formats(tmp_path: Path, suffix: str, modes: str) -> None:
     options = {"lossless": True} if suffix == "webp" else {}
     for mode in modes.split():
         garment = in_file(tmp_path / f"shirt.{suffix}", Image.fromarray(boot()).convert(mode), **options)
@@ -87,7 +89,7 @@ def test_the_same_greys_in_another_mode_or_format_are_the_same_garment(tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["<u2", ">u2"])
-def test_16_bits_of_grey_become_8(tmp_path: Path, kind: str) -> None:
+def test_16_bits(tmp_path: Path, kind: str) -> None:
     picture = Image.fromarray((boot().astype(np.uint16) * 257).astype("<u2"))
     assert picture.mode == "I;16"
     if kind == ">u2":
@@ -97,16 +99,16 @@ def test_16_bits_of_grey_become_8(tmp_path: Path, kind: str) -> None:
         assert np.array_equal(in_file(tmp_path / "shirt.png", picture).pixels_HW, boot())
 
 
-def test_32_bit_integers_as_older_readers_give_them_become_8_bits() -> None:
+def test_32_bits() -> None:
     assert np.array_equal(find_garment(Image.fromarray(boot().astype(np.int32) * 257)).pixels_HW, boot())
 
 
-def test_black_and_white_without_greys_is_read(tmp_path: Path) -> None:
+def test_black_and_white(tmp_path: Path) -> None:
     garment = in_file(tmp_path / "shirt.png", Image.fromarray(boot() > 100))
     assert np.array_equal(garment.pixels_HW, 255 * (boot() > 100))
 
 
-# Light and dark grounds
+# Light and dark backgrounds
 
 
 @pytest.mark.parametrize(
@@ -121,9 +123,7 @@ def test_black_and_white_without_greys_is_read(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("side", [28, 200])
-def test_the_option_overrules_what_the_corners_show(
-    ground: str, background: Background, inverted: bool, side: int
-) -> None:
+def test_option_overrules_the_corners(ground: str, background: Background, inverted: bool, side: int) -> None:
     picture = Image.fromarray(boot(side, side))
     if ground == "light":
         picture = on_white(picture)
@@ -137,7 +137,7 @@ def test_the_option_overrules_what_the_corners_show(
 
 
 @pytest.mark.parametrize("quality", [50, 85])
-def test_a_large_photo_on_white_becomes_the_image_it_was_made_from(tmp_path: Path, quality: int) -> None:
+def test_large_photo_on_white(tmp_path: Path, quality: int) -> None:
     photo = Image.new("L", (400, 300), 255)
     photo.paste(on_white(Image.fromarray(boot()).resize((224, 224), Image.Resampling.NEAREST)), (90, 30))
     garment = in_file(tmp_path / "photo.jpg", photo.convert("RGB"), quality=quality)
@@ -146,7 +146,7 @@ def test_a_large_photo_on_white_becomes_the_image_it_was_made_from(tmp_path: Pat
 
 
 @pytest.mark.parametrize("ground", [20, 100, 140, 200, 240])
-def test_a_ground_that_is_nearly_black_or_white_becomes_black(ground: int) -> None:
+def test_grey_background_becomes_black(ground: int) -> None:
     garment_grey = 255 if ground < 128 else 0
     picture = Image.new("L", (300, 300), ground)
     picture.paste(garment_grey, (100, 50, 200, 250))
@@ -154,14 +154,14 @@ def test_a_ground_that_is_nearly_black_or_white_becomes_black(ground: int) -> No
     assert (pixels_HW[:, 0].max(), pixels_HW[14, 14]) == (0, 255)
 
 
-def test_a_garment_lighter_than_its_light_ground_does_not_vanish() -> None:
+def test_garment_lighter_than_its_light_background() -> None:
     picture = Image.new("L", (300, 300), 170)
     picture.paste(255, (100, 50, 200, 250))
     pixels_HW = find_garment(picture).pixels_HW
     assert pixels_HW[14, 14] > 100 > pixels_HW[14, 0]
 
 
-def test_the_grain_of_a_camera_hides_no_margin() -> None:
+def test_camera_noise_hides_no_margin() -> None:
     grain_HW = np.random.default_rng(0).normal(0, 8, (900, 1200))
     photo_HW = np.full((900, 1200), 235.0)
     photo_HW[300:500, 400:600] = 60
@@ -182,9 +182,7 @@ def cut_out(colour: int, hidden: int, mode: str = "RGBA") -> Image.Image:
 @pytest.mark.parametrize("hidden", [0, 255])
 @pytest.mark.parametrize(("colour", "inverted"), [(230, False), (255, False), (40, True), (0, True)])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_a_garment_cut_out_stands_out_light_from_black(
-    tmp_path: Path, colour: int, inverted: bool, hidden: int, mode: str
-) -> None:
+def test_cut_out_garment(tmp_path: Path, colour: int, inverted: bool, hidden: int, mode: str) -> None:
     garment = in_file(tmp_path / "cut.png", cut_out(colour, hidden, mode))
     assert garment.inverted == inverted
     assert garment.pixels_HW[14, 14] >= 215
@@ -193,7 +191,7 @@ def test_a_garment_cut_out_stands_out_light_from_black(
 
 
 @pytest.mark.parametrize("colour", [0, 255])
-def test_the_option_overrules_what_the_garment_stands_out_from(colour: int) -> None:
+def test_option_overrules_a_cut_out(colour: int) -> None:
     light = find_garment(cut_out(colour, 0), "light")
     dark = find_garment(cut_out(colour, 0), "dark")
     assert (light.inverted, dark.inverted) == (True, False)
@@ -201,13 +199,13 @@ def test_the_option_overrules_what_the_garment_stands_out_from(colour: int) -> N
     assert dark.pixels_HW[14, 14] == colour
 
 
-def test_half_transparent_edges_fade_into_the_ground() -> None:
+def test_half_transparent_edges() -> None:
     picture = Image.fromarray(np.full((28, 28), 255, np.uint8)).convert("RGBA")
     picture.putalpha(Image.fromarray(boot()))
     assert np.array_equal(find_garment(picture).pixels_HW, boot())
 
 
-def test_holes_in_an_opaque_picture_take_its_ground() -> None:
+def test_holes_take_the_background() -> None:
     picture = on_white(Image.fromarray(boot(140, 140))).convert("RGBA")
     whole = find_garment(picture)
     picture.paste((0, 0, 0, 0), (100, 20, 130, 50))  # in the white part
@@ -216,7 +214,7 @@ def test_holes_in_an_opaque_picture_take_its_ground() -> None:
     assert difference(holed, whole) == 0
 
 
-def test_a_transparent_colour_of_a_palette_or_a_grey_is_transparent(tmp_path: Path) -> None:
+def test_transparent_colour_of_a_palette(tmp_path: Path) -> None:
     levels_HW = np.full((80, 80), 7, np.uint8)
     levels_HW[20:60, 30:50] = 240
     expected = find_garment(Image.fromarray(np.where(levels_HW == 7, 0, 240).astype(np.uint8))).pixels_HW
@@ -232,15 +230,11 @@ def test_a_transparent_colour_of_a_palette_or_a_grey_is_transparent(tmp_path: Pa
     assert (white.pixels_HW[14, 14], white.pixels_HW[14, 0], white.inverted) == (255, 0, False)
 
 
-def test_what_is_wholly_transparent_is_black() -> None:
-    assert not find_garment(Image.new("RGBA", (50, 50))).pixels_HW.any()
-
-
 # Shape
 
 
 @pytest.mark.parametrize(("width", "height"), [(300, 100), (100, 300), (56, 28), (7, 14), (3000, 2000)])
-def test_the_proportions_are_kept_and_the_rest_is_black(width: int, height: int) -> None:
+def test_proportions_are_kept(width: int, height: int) -> None:
     picture = Image.new("L", (width + 80, height + 40), 0)
     picture.paste(200, (50, 10, 50 + width, 10 + height))
     pixels_HW = find_garment(picture).pixels_HW
@@ -251,7 +245,7 @@ def test_the_proportions_are_kept_and_the_rest_is_black(width: int, height: int)
     assert abs((27 - columns[-1]) - columns[0]) <= 1
 
 
-def test_shrinking_averages_instead_of_picking_pixels() -> None:
+def test_shrinking_averages() -> None:
     stripes_HW = np.zeros((560, 560), np.uint8)
     stripes_HW[:, ::2] = 200
     stripes_HW[:50] = stripes_HW[-50:] = 0
@@ -262,14 +256,14 @@ def test_shrinking_averages_instead_of_picking_pixels() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 5000), (2_000_000, 1), (27, 27), (29, 28)])
 @pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
-def test_any_size_becomes_28_by_28(size: tuple[int, int], mode: str) -> None:
+def test_any_size(size: tuple[int, int], mode: str) -> None:
     garment = find_garment(Image.new(mode, size))
     assert garment.pixels_HW.shape == (28, 28)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_a_picture_turned_by_exif_is_set_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -290,7 +284,7 @@ def test_a_picture_turned_by_exif_is_set_upright(tmp_path: Path, orientation: in
 # Formats
 
 
-def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     first = Image.fromarray(boot()).convert("RGB")
     second = Image.new("RGB", (28, 28), "white")
     for name in ("a.gif", "a.png", "a.webp"):
@@ -298,7 +292,7 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
         assert np.array_equal(garment.pixels_HW, boot()), name
 
 
-def test_cmyk_and_grey_jpeg_are_read(tmp_path: Path) -> None:
+def test_jpeg_modes(tmp_path: Path) -> None:
     picture = Image.fromarray(boot(280, 280))
     expected = find_garment(picture)
     for mode in ("L", "RGB", "CMYK"):
@@ -306,11 +300,11 @@ def test_cmyk_and_grey_jpeg_are_read(tmp_path: Path) -> None:
         assert difference(garment, expected) < 3, mode
 
 
-def test_the_name_does_not_decide_the_format(tmp_path: Path) -> None:
+def test_suffix_does_not_matter(tmp_path: Path) -> None:
     assert np.array_equal(in_file(tmp_path / "shirt.jpg", Image.fromarray(boot()), format="PNG").pixels_HW, boot())
 
 
-def test_odd_metadata_is_no_reason_to_complain(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_odd_metadata(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     Image.fromarray(boot()).save(tmp_path / "odd.png", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
     assert np.array_equal(find_garment(read_picture(tmp_path / "odd.png")).pixels_HW, boot())
     assert not recwarn.list
@@ -326,94 +320,70 @@ def saved(format_name: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-REFUSED: dict[str, tuple[bytes, str]] = {
-    "empty.png": (b"", "is empty"),
-    "text.png": (b"hello", "is no PNG, JPEG, WebP, GIF or BMP image"),
-    "drawing.svg": (b'<?xml version="1.0"?>\n<SVG width="3"/>', "is an SVG drawing; export it as PNG first"),
-    "pickle.png": (pickle.dumps({"a": 1}), "is no PNG"),
-    "postscript.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is no PNG"),
-    "tiff.png": (saved("TIFF"), "is no PNG"),
-    "header.png": (saved("PNG")[:20], "is damaged or cut short"),
-    "three.png": (saved("PNG")[:3], "is no PNG"),
-    "half.png": (saved("PNG")[:2000], "is damaged or cut short"),
-    "half.jpg": (saved("JPEG")[:-800], "is damaged or cut short"),
-    "half.webp": (saved("WEBP")[:-300], "is damaged or cut short"),
-    "half.gif": (saved("GIF")[:-900], "is damaged or cut short"),
-    "half.bmp": (saved("BMP")[:-900], "is damaged or cut short"),
-    "bomb.png": (png_claiming(60_000, 60_000), "has more than 50,000,000 pixels; make it smaller first"),
-    "large.png": (png_claiming(10_000, 5_001), "has more than 50,000,000 pixels"),
+REFUSED = {
+    "empty.png": (b"", "empty"),
+    "text.png": (b"hello", "no PNG"),
+    "drawing.svg": (b'<?xml version="1.0"?>\n<SVG width="3"/>', "SVG"),
+    "pickle.png": (pickle.dumps({"a": 1}), "no PNG"),
+    "postscript.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no PNG"),
+    "tiff.png": (saved("TIFF"), "no PNG"),
+    "header.png": (saved("PNG")[:20], "damaged"),
+    "three.png": (saved("PNG")[:3], "no PNG"),
+    "half.png": (saved("PNG")[:2000], "cut short"),
+    "half.jpg": (saved("JPEG")[:-800], "cut short"),
+    "half.webp": (saved("WEBP")[:-300], "cut short"),
+    "half.gif": (saved("GIF")[:-900], "cut short"),
+    "half.bmp": (saved("BMP")[:-900], "cut short"),
+    "bomb.png": (png_claiming(60_000, 60_000), "50,000,000 pixels"),
+    "large.png": (png_claiming(10_000, 5_001), "50,000,000 pixels"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_image_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_no_image(tmp_path: Path, name: str) -> None:
     content, reason = REFUSED[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(f"{name} {reason}")):
-        read_picture(tmp_path / name)
+    line = refusal(read_picture, tmp_path / name)
+    assert name in line
+    assert reason in line
 
 
-def test_as_many_pixels_as_allowed_are_not_refused_for_their_number(tmp_path: Path) -> None:
+def test_most_pixels_allowed(tmp_path: Path) -> None:
     (tmp_path / "large.png").write_bytes(png_claiming(10_000, 5_000))
-    with pytest.raises(UserError, match=r"large.png is damaged or cut short"):  # it got as far as its missing pixels
-        read_picture(tmp_path / "large.png")
+    assert "cut short" in refusal(read_picture, tmp_path / "large.png")  # it got as far as its missing pixels
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"shirt.png does not exist"):
-        read_picture(tmp_path / "shirt.png")
-
-
-def test_a_name_that_is_too_long_is_an_error_like_any_other(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be read \(File name too long\)"):
-        check_file(tmp_path / ("x" * 500))
-
-
-def test_a_pipe_a_device_and_a_folder_are_not_waited_for(tmp_path: Path) -> None:
+def test_pipe_device_and_folder(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
-        with pytest.raises(UserError, match="is no regular file"):
-            read_picture(path)
+        assert "no regular file" in refusal(read_picture, path)
 
 
-def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shirt.png").write_bytes(saved("PNG"))
-
-    def refuse(path: Path, *_: Any) -> Any:  # file modes would not do: root may read everything
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(UserError, match=r"shirt.png cannot be read \(Permission denied\)"):
-        read_picture(tmp_path / "shirt.png")
-
-
-def test_a_file_that_is_far_too_large_is_not_opened(tmp_path: Path) -> None:
+def test_huge_file(tmp_path: Path) -> None:
     with (tmp_path / "huge.webp").open("wb") as file:
         file.write(b"RIFF")
         file.truncate(500_000_001)  # sparse: takes no room
-    with pytest.raises(UserError, match="is larger than 500,000,000 bytes"):
-        read_picture(tmp_path / "huge.webp")
+    assert "500,000,000 bytes" in refusal(read_picture, tmp_path / "huge.webp")
 
 
-def test_an_image_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
+def test_image_bomb_takes_little_memory(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(png_claiming(60_000, 60_000))
     program = (
         "import resource, sys\n"
-        "from stages.lib.photos import UserError, read_picture\n"
+        "from stages.lib.photos import read_picture\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: read_picture(sys.argv[1])\n"
-        "except UserError as error: print(error)\n"
+        "except ValueError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / before)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "bomb.png")]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=root)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)
     message, growth = done.stdout.splitlines()
-    assert "more than 50,000,000 pixels" in message
+    assert "50,000,000 pixels" in message
     assert float(growth) < 2
 
 
-def test_damaged_files_end_in_the_one_error_or_in_a_garment(tmp_path: Path) -> None:
+def test_damaged_files(tmp_path: Path) -> None:
     originals = [saved(name) for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
     changes: list[Callable[[bytearray, int], None]] = [
         lambda data, at: data.__setitem__(at, data[at] ^ 0xFF),
@@ -441,16 +411,60 @@ def test_damaged_files_end_in_the_one_error_or_in_a_garment(tmp_path: Path) -> N
     assert min(ends.values()) > 40, "the damage is too mild or too hard to test both"
 
 
+# One colour
+
+
+def noise(spread: int, mode: str = "L", side: int = 300) -> Image.Image:
+    levels_HW = np.random.default_rng(0).integers(128 - spread, 129 + spread, (side, side), np.uint8)
+    return Image.fromarray(levels_HW).convert(mode)
+
+
+ONE_COLOUR = {
+    "black": Image.new("L", (100, 50)),
+    "white": Image.new("RGB", (100, 50), "white"),
+    "red": Image.new("RGB", (100, 50), "red"),
+    "grey 28 x 28": Image.new("L", (28, 28), 100),
+    "one pixel": Image.new("L", (1, 1), 200),
+    "transparent": Image.new("RGBA", (50, 50)),
+    "half transparent": Image.new("RGBA", (50, 50), (90, 90, 90, 100)),
+    "nearly one": noise(5, "RGB"),
+    "camera noise": noise(15, side=2000),
+    "palette": Image.new("P", (60, 60), 7),
+    "16 bits": Image.new("I;16", (60, 60), 30_000),
+}
+
+
+@pytest.mark.parametrize("name", ONE_COLOUR)
+@pytest.mark.parametrize("background", ["auto", "light", "dark"])
+def test_one_colour(tmp_path: Path, name: str, background: Background) -> None:
+    ONE_COLOUR[name].save(tmp_path / "wall.png")
+    line = refusal(read_garment, tmp_path / "wall.png", background)
+    assert "wall.png" in line
+    assert "one colour" in line
+
+
+@pytest.mark.parametrize("colour", [0, 70, 255])
+def test_cut_out_garment_of_one_colour(tmp_path: Path, colour: int) -> None:
+    cut_out(colour, colour).save(tmp_path / "shirt.png")
+    assert read_garment(tmp_path / "shirt.png").pixels_HW[14, 14] > 127
+
+
+def test_thin_lines_are_a_garment(tmp_path: Path) -> None:
+    sketch = Image.new("L", (1000, 1000), 255)
+    ImageDraw.Draw(sketch).rectangle((300, 200, 700, 800), outline=0)
+    sketch.save(tmp_path / "sketch.png")
+    assert read_garment(tmp_path / "sketch.png").inverted
+
+
 # What people are shown
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_a_preview_is_small_and_in_colour(mode: str) -> None:
-    small = preview(Image.new(mode, (1000, 500)), longest=100)
-    assert (small.mode, small.size) == ("RGB", (100, 50))
+def test_preview(mode: str) -> None:
+    assert preview(Image.new(mode, (1000, 500)), longest=100).shape == (50, 100, 3)
 
 
-def test_a_preview_shows_transparency_as_light_grey() -> None:
+def test_preview_of_transparency() -> None:
     small = preview(cut_out(0, 0))
-    assert small.getpixel((0, 0)) == (221, 221, 221)
-    assert small.getpixel((50, 90)) == (0, 0, 0)
+    assert small[0, 0].tolist() == [221, 221, 221]
+    assert small[90, 50].tolist() == [0, 0, 0]

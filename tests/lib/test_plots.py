@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -15,6 +16,8 @@ from PIL import Image
 
 from stages.lib import plots
 from stages.lib.source.fashion_mnist import CLASS_NAMES
+
+Costs = dict[str, list[float | None]]
 
 LONG_NAMES = [f"Double-breasted overcoat no. {number}" for number in range(10)]
 
@@ -61,6 +64,13 @@ PICTURES: dict[str, Callable[[int, str], Figure]] = {
     "filters": lambda count, source: plots.filters(
         {name: ("Conv2d", images(16)[:, :3, :3] - 128.0) for name in names(count)}, source
     ),
+    "prediction": lambda count, source: plots.prediction(
+        plots.titled("shirt.png\nAnkle boot, 17.0 %", source),
+        images(1)[0],
+        images(1)[0],
+        True,
+        [("Coat", 1 / count)] * count,
+    ),
     "confusion": lambda _, source: plots.confusion(np.eye(10, dtype=int), CLASS_NAMES, "Confusion matrix", source),
 }
 KINDS = pytest.mark.parametrize("kind", PICTURES)
@@ -90,7 +100,7 @@ def cut_off(figure: Figure) -> list[str]:
 
 
 @KINDS
-def test_a_picture_of_synthetic_data_says_so_in_its_title(kind: str) -> None:
+def test_synthetic_data_in_the_title(kind: str) -> None:
     assert "(synthetic data)" in PICTURES[kind](1, "synthetic").get_suptitle()
     assert "synthetic" not in PICTURES[kind](1, "fashion-mnist").get_suptitle()
 
@@ -102,20 +112,28 @@ def test_no_text_is_cut_off(kind: str, count: int) -> None:
 
 
 @KINDS
-def test_the_same_picture_has_the_same_bytes(kind: str, tmp_path: Path) -> None:
+def test_same_bytes_each_time(kind: str, tmp_path: Path) -> None:
     for name in ("first.png", "second.png"):
         plots.save(PICTURES[kind](3, "fashion-mnist"), tmp_path / name)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
-def test_a_picture_file_tells_neither_version_nor_date(tmp_path: Path) -> None:
+def test_settings_of_the_user(tmp_path: Path) -> None:
+    plots.save(PICTURES["reliability"](2, "fashion-mnist"), tmp_path / "ours.png")
+    with mpl.rc_context({"axes.facecolor": "red", "font.size": 20, "savefig.bbox": "tight"}):
+        plots.save(PICTURES["reliability"](2, "fashion-mnist"), tmp_path / "theirs.png")
+        assert (mpl.rcParams["axes.facecolor"], mpl.rcParams["axes.grid"]) == ("red", False)
+    assert (tmp_path / "ours.png").read_bytes() == (tmp_path / "theirs.png").read_bytes()
+
+
+def test_neither_version_nor_date_in_the_file(tmp_path: Path) -> None:
     plots.save(PICTURES["confusion"](1, "fashion-mnist"), tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert set(picture.info) <= {"dpi"}
 
 
 @pytest.mark.parametrize("count", [1, 7, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_grid_shows_every_image_under_its_title(count: int) -> None:
+def test_grid_of_images_and_titles(count: int) -> None:
     titles = [f"Pred: Ankle boot (100 %)\nTruth: no. {number}" for number in range(count)]
     figure = plots.image_grid(images(count), titles, "The most confident mistakes of model_2", "synthetic", 10)
     shown = [axes for axes in figure.axes if axes.images]
@@ -124,7 +142,7 @@ def test_a_grid_shows_every_image_under_its_title(count: int) -> None:
     assert cut_off(figure) == []
 
 
-def test_long_class_names_do_not_run_into_each_other() -> None:
+def test_long_names_in_a_grid() -> None:
     titles = [f"Pred: {name} (100 %)\nTruth: {name}" for name in LONG_NAMES]
     figure = plots.image_grid(images(10), titles, "Predictions", "fashion-mnist", columns=5)
     boxes = [text.get_window_extent() for text in texts(figure) if text.get_text() in titles]
@@ -137,29 +155,29 @@ def test_long_class_names_do_not_run_into_each_other() -> None:
     ]
 
 
-def test_long_class_names_are_whole_beside_the_confusion_matrix() -> None:
+def test_long_names_beside_the_confusion_matrix() -> None:
     figure = plots.confusion(np.full((10, 10), 1_000), LONG_NAMES, "Confusion matrix of model_2", "synthetic")
     assert cut_off(figure) == []
     assert set(LONG_NAMES) <= {text.get_text() for text in texts(figure)}
 
 
-def test_titles_have_the_colours_given() -> None:
-    colours = [plots.RIGHT, plots.WRONG]
+def test_colours_of_titles() -> None:
+    colours = [plots.CORRECT, plots.WRONG]
     figure = plots.image_grid(images(2), ["right", "wrong"], "Predictions", "fashion-mnist", 2, colours)
     assert [to_hex(axes.title.get_color()) for axes in figure.axes] == colours
 
 
-def test_a_grid_without_images_says_none() -> None:
+def test_grid_without_images() -> None:
     figure = plots.image_grid(images(0), [], "The most confident mistakes of model_2", "fashion-mnist", 3)
     assert "none" in [text.get_text() for text in texts(figure)]
     assert cut_off(figure) == []
 
 
-def test_twelve_models_can_be_told_apart_by_colour_and_marker() -> None:
+def test_twelve_models_look_different() -> None:
     assert len({(plots.colour_of(name), plots.marker_of(name)) for name in names(12)}) == 12
 
 
-def test_a_model_keeps_its_colour_whatever_it_is_drawn_with() -> None:
+def test_model_keeps_its_colour() -> None:
     def colours(figure: Figure) -> set[str]:
         return {to_hex(line.get_color()) for line in figure.axes[0].lines if line.get_label() == "model_1"}
 
@@ -168,14 +186,14 @@ def test_a_model_keeps_its_colour_whatever_it_is_drawn_with() -> None:
     assert colours(both) == colours(alone) == {plots.colour_of("model_1")}
 
 
-def test_curves_are_dashed_in_training_and_solid_on_the_images_watched() -> None:
-    figure = plots.loss_curves({"model_0": history()}, "Curves", "fashion-mnist", watched="validation")
+def test_curves_in_training_are_dashed() -> None:
+    figure = plots.loss_curves({"model_0": history()}, "Curves", "fashion-mnist", held_out="validation")
     lines = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
     assert lines["on training images"] == "--"
     assert lines["on validation images"] == lines["model_0"] == "-"
 
 
-def test_one_epoch_shows_as_a_point_at_epoch_1() -> None:
+def test_curve_of_one_epoch() -> None:
     figure = plots.loss_curves({"model_0": history(epochs=1)}, "Curves", "fashion-mnist")
     axes = figure.axes[0]
     ticks = [text.get_text() for text in texts(figure) if text in axes.get_xticklabels()]
@@ -184,7 +202,7 @@ def test_one_epoch_shows_as_a_point_at_epoch_1() -> None:
 
 
 @pytest.mark.parametrize(("costs", "scale"), [([7_740, 7_960], "linear"), ([0, 10], "linear"), ([7_940, 1e6], "log")])
-def test_costs_that_hardly_differ_are_drawn_from_zero(costs: list[float], scale: str) -> None:
+def test_scale_of_costs(costs: list[float], scale: str) -> None:
     figure = plots.accuracy_against_costs(names(2), [80, 90], {"Parameters": costs}, "Costs", "fashion-mnist")
     axes = figure.axes[0]
     assert axes.get_xscale() == scale
@@ -192,7 +210,30 @@ def test_costs_that_hardly_differ_are_drawn_from_zero(costs: list[float], scale:
     assert all(axes.get_xlim()[0] <= cost <= axes.get_xlim()[1] for cost in costs)
 
 
-def test_filters_tell_how_many_of_the_units_are_shown() -> None:
+def test_model_without_a_cost() -> None:
+    costs: Costs = {"Parameters": [7_740, 7_960], "Time (s)": [None, 2.0]}
+    figure = plots.accuracy_against_costs(names(2), [80, 90], costs, "Costs", "fashion-mnist")
+    known = [[line.get_label() for line in axes.lines if np.isfinite(line.get_xdata()).all()] for axes in figure.axes]
+    assert known == [["model_0", "model_1"], ["model_1"]]
+    assert cut_off(figure) == []
+
+
+def test_panel_without_any_cost() -> None:
+    costs: Costs = {"Time (s)": [None, None], "Parameters": [7_740, 7_960]}
+    figure = plots.accuracy_against_costs(names(2), [80, 90], costs, "Costs", "fashion-mnist")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["not known of any model"]
+    assert cut_off(figure) == []
+
+
+def test_prediction_of_many_classes() -> None:
+    ranking = [(f"class {number}", 1 / 12) for number in range(12)]
+    figure = plots.prediction("$\\frac$", images(1)[0], images(1)[0], False, ranking)
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == [name for name, _ in ranking[:10]]
+    assert "as the model sees it" in [axes.get_title() for axes in figure.axes]
+    assert cut_off(figure) == []
+
+
+def test_filters_say_how_many_units_there_are() -> None:
     figure = plots.filters({"model_2": ("Conv2d", np.ones((64, 3, 3)))}, "fashion-mnist")
     assert "model_2\nConv2d\n10 of 64 units" in [text.get_text() for text in texts(figure)]
     assert sum(len(axes.images) for axes in figure.axes) == 10
@@ -206,22 +247,12 @@ def test_filters_are_white_at_zero() -> None:
         assert min(red, green, blue) > 0.95
 
 
-def test_models_of_different_width_share_one_picture_of_filters() -> None:
+def test_filters_of_models_of_different_width() -> None:
     layers = {"model_0": ("Linear", np.ones((3, 28, 28))), "model_2": ("Conv2d", np.ones((12, 5, 5)))}
     figure = plots.filters(layers, "fashion-mnist")
     assert sum(len(axes.images) for axes in figure.axes) == 3 + 10
     assert cut_off(figure) == []
 
 
-def test_filters_of_no_model_still_make_a_picture() -> None:
+def test_filters_of_no_model() -> None:
     assert cut_off(plots.filters({}, "synthetic")) == []
-
-
-def test_a_regression_shows_training_data_test_data_and_predictions() -> None:
-    numbers = np.arange(5.0)
-    figure = plots.regression(numbers, numbers, numbers, numbers, predictions=numbers)
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [  # type: ignore[union-attr]
-        "Training data",
-        "Test data",
-        "Predictions",
-    ]

@@ -1,7 +1,7 @@
 """Real runs of DVC on small synthetic images, in copies of the project as it is on disk.
 
-One copy is reproduced once per session, and the tests work on copies of that one. Commands there know nothing of this
-machine's user: no settings, no name, no shared state.
+One copy is reproduced once per session, and the tests work on copies of that one. Their folder has a space in its name.
+Commands there know nothing of this machine's user: no settings, no name, no shared state.
 """
 
 import os
@@ -9,14 +9,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers import PROJECT, SetParams, Shell, StagesRun, set_keys
+
+SMALL = {
+    "fetch.source": "synthetic",
+    "fetch.synthetic": {"train": 600, "test": 200, "seed": 42},
+    "train.device": "cpu",
+    "train.threads": 1,
+    "model_0.epochs": 10,  # so that it wins by far
+    "model_1.epochs": 1,
+    "model_2.epochs": 1,
+}
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +48,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def shell(environment: dict[str, str]) -> Callable[..., str]:
+def shell(environment: dict[str, str]) -> Shell:
     """`shell("dvc repro", status=0)` runs a command in the current folder and gives what it printed, stderr included.
 
     Any other exit status than `status` fails the test. Variables can be added: `shell("dvc push", AWS_REGION="x")`.
@@ -65,26 +74,19 @@ def shell(environment: dict[str, str]) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory, shell: Callable[..., str]) -> Path:
+def reproduced(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
     """The project, reproduced on a few images. Not to be changed: take a copy."""
-    project = tmp_path_factory.mktemp("reproduced") / "project"
+    project = tmp_path_factory.mktemp("reproduced") / "my project"
+    project.mkdir()
     # What is on disk, committed or not, less what git ignores. That works from an unpacked archive as well.
-    shell(f"git init -q -b main {project}")
-    shell(f"git --git-dir={project}/.git --work-tree={ROOT} add --all")
+    shell("git init -q -b main", folder=project)
+    shell(f"git --git-dir='{project}/.git' --work-tree='{PROJECT}' add --all")
     shell("git checkout-index --all", folder=project)
     shell("git config user.name Tester && git config user.email tester@example.com", folder=project)
-    _set_params(
-        project / "params.yaml",
-        {
-            "fetch.source": "synthetic",
-            "fetch.synthetic": {"train": 600, "test": 200},
-            "train.device": "cpu",
-            "train.threads": 1,
-            "model_0.epochs": 10,  # so that it wins by far
-            "model_1.epochs": 1,
-            "model_2.epochs": 1,
-        },
-    )
+    # Whatever somebody made of params.yaml: the lecture's models have the lecture's parameters, others stay.
+    lecture = YAML(typ="safe").load(PROJECT / "tests/lecture_params.yaml")
+    set_keys(project / "params.yaml", lecture)
+    set_keys(project / "params.yaml", SMALL)
     shell("git add --all && git commit -qm 'Small parameters'", folder=project)
     shell("dvc repro", folder=project)
     shell("git add --all && git commit -qm 'Results'", folder=project)
@@ -96,39 +98,27 @@ def copy_project(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """`copy_project()` makes a copy of the reproduced project, DVC's cache included, and gives its folder."""
 
     def copy() -> Path:
-        return Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("copy") / "project", symlinks=True))
+        return Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("copy") / "my project", symlinks=True))
 
     return copy
 
 
 @pytest.fixture
-def project(copy_project: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the reproduced project of the test's own, the current folder."""
+def project(copy_project: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the reproduced project of the test's own, the current folder; gone after the test."""
     folder = copy_project()
     monkeypatch.chdir(folder)
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def set_params() -> Callable[[dict[str, Any]], None]:
+def set_params() -> SetParams:
     """`set_params({"model_1.lr": 0.05})` edits params.yaml in the current folder, and keeps its comments."""
-    return lambda changes: _set_params(Path("params.yaml"), changes)
+    return lambda changes: set_keys(Path("params.yaml"), changes)
 
 
 @pytest.fixture(scope="session")
-def stages_run() -> Callable[[str], list[str]]:
+def stages_run() -> StagesRun:
     """`stages_run(output)` gives the stages that DVC ran, in order. Those restored from its cache do not count."""
     return lambda output: re.findall(r"Running stage '(\w+)'", output)
-
-
-def _set_params(path: Path, changes: dict[str, Any]) -> None:
-    yaml = YAML()
-    yaml.width = 1000
-    tree = yaml.load(path)
-    for name, value in changes.items():
-        *blocks, key = name.split(".")
-        block = tree
-        for step in blocks:
-            block = block[step]
-        block[key] = value
-    yaml.dump(tree, path)

@@ -5,6 +5,7 @@ The table of the faults tried ends the test run.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -15,24 +16,39 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.helpers import PROJECT, SetParams, Shell
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+STAGES: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
 KILLED = ["fetch", "prepare", "train_model_0", "train_model_2", "evaluate", "compare", "confusion"]
 KILLS_PER_STAGE = 6
 Survived = Callable[..., None]
 
 
 def outputs(stage: str) -> list[Path]:
+    """Files and folders that a stage writes."""
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in STAGES[stage].get(kind, [])]
     return [Path(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries]
 
 
+def files(stage: str) -> list[Path]:
+    """Files that a stage has written."""
+    found = [file for path in outputs(stage) for file in (path.rglob("*") if path.is_dir() else [path])]
+    return [file for file in found if file.is_file() and file.suffix != ".tmp"]
+
+
 def contents(stages: list[str]) -> dict[Path, bytes]:
-    """The bytes of all outputs that exist, but for the measured times."""
-    paths = [path for stage in stages for path in outputs(stage) if "timing" not in path.parts]
-    return {path: path.read_bytes() for path in paths if path.exists()}
+    """The bytes of all outputs that exist."""
+    return {file: file.read_bytes() for stage in stages for file in files(stage)}
+
+
+def remove_outputs(stage: str) -> None:
+    """As DVC does before it runs a stage."""
+    for path in outputs(stage):
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
 
 
 def left_overs() -> list[Path]:
@@ -58,9 +74,7 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.mark.parametrize("stage", KILLED)
 @pytest.mark.usefixtures("project")
-def test_a_stage_killed_at_any_moment_leaves_whole_files_and_runs_again(
-    stage: str, environment: dict[str, str], shell: Callable[..., str], survived: Survived
-) -> None:
+def test_stage_killed_at_any_moment(stage: str, environment: dict[str, str], shell: Shell, survived: Survived) -> None:
     command = STAGES[stage]["cmd"]
     expected = contents([stage])
     begun = time.monotonic()
@@ -68,8 +82,7 @@ def test_a_stage_killed_at_any_moment_leaves_whole_files_and_runs_again(
     duration = time.monotonic() - begun
     moments = random.Random(stage)
     for _ in range(KILLS_PER_STAGE):
-        for path in outputs(stage):
-            path.unlink(missing_ok=True)
+        remove_outputs(stage)
         process = start(command, environment)
         # Imports take most of the time and write nothing: aim at the second half.
         time.sleep(duration * moments.uniform(0.4, 1.05))
@@ -83,19 +96,19 @@ def test_a_stage_killed_at_any_moment_leaves_whole_files_and_runs_again(
 
 
 @pytest.mark.usefixtures("project")
-def test_one_repro_mends_what_a_killed_repro_has_left(
+def test_killed_repro(
     environment: dict[str, str],
-    shell: Callable[..., str],
-    set_params: Callable[[dict[str, Any]], None],
+    shell: Shell,
+    set_params: SetParams,
     survived: Survived,
 ) -> None:
     expected = contents(list(STAGES))
-    set_params({"seed": 7})  # everything from fetch on has to run
+    set_params({"fetch.synthetic.seed": 7})  # everything has to run
     for seconds in (4, 11, 19):
         process = start("dvc repro", environment)
         time.sleep(seconds)
         kill_group(process)
-    set_params({"seed": 42})
+    set_params({"fetch.synthetic.seed": 42})
     shell("dvc repro")
     assert contents(list(STAGES)) == expected
     assert left_overs() == []
@@ -104,21 +117,21 @@ def test_one_repro_mends_what_a_killed_repro_has_left(
 
 
 @pytest.mark.usefixtures("project")
-def test_one_repro_goes_on_after_ctrl_c(
+def test_ctrl_c_in_repro(
     environment: dict[str, str],
-    shell: Callable[..., str],
-    set_params: Callable[[dict[str, Any]], None],
+    shell: Shell,
+    set_params: SetParams,
     survived: Survived,
 ) -> None:
     expected = contents(list(STAGES))
-    set_params({"seed": 7})
+    set_params({"fetch.synthetic.seed": 7})
     for seconds in (3, 6, 9):
         process = start("dvc repro", environment)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)  # as from a terminal: every process of the group gets it
         assert process.wait(timeout=30) != 0
         assert left_overs() == []
-    set_params({"seed": 42})
+    set_params({"fetch.synthetic.seed": 42})
     shell("dvc repro")
     assert contents(list(STAGES)) == expected
     shell("dvc status -q")
@@ -126,12 +139,10 @@ def test_one_repro_goes_on_after_ctrl_c(
 
 
 @pytest.mark.usefixtures("project")
-def test_two_repros_at_once_do_no_harm(
-    environment: dict[str, str], shell: Callable[..., str], survived: Survived
-) -> None:
+def test_two_repros_at_once(environment: dict[str, str], shell: Shell, survived: Survived) -> None:
     expected = contents(list(STAGES))
-    for path in outputs("evaluate") + outputs("compare"):
-        path.unlink()
+    remove_outputs("evaluate")
+    remove_outputs("compare")
     both = [start("dvc repro --no-run-cache", environment) for _ in range(2)]
     assert 0 in [process.wait(timeout=300) for process in both]
     shell("dvc repro")
@@ -142,12 +153,9 @@ def test_two_repros_at_once_do_no_harm(
 
 @pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
 @pytest.mark.usefixtures("project")
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
-    stage: str, shell: Callable[..., str], survived: Survived
-) -> None:
+def test_full_disk(stage: str, shell: Shell, survived: Survived) -> None:
     expected = contents([stage])
-    for path in outputs(stage):
-        path.unlink()
+    remove_outputs(stage)
     # No file may grow beyond a kilobyte: every stage writes a larger one.
     printed = shell(f"ulimit -f 1; {STAGES[stage]['cmd']}", status=1)
     assert "Traceback" not in printed
@@ -162,29 +170,22 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
 
 @pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
 @pytest.mark.usefixtures("project")
-def test_an_output_folder_that_cannot_be_written_is_one_clear_line(
-    stage: str, shell: Callable[..., str], survived: Survived
-) -> None:
-    first = outputs(stage)[0]
-    for path in outputs(stage):
-        path.unlink()
-    for path in sorted(first.parent.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    first.parent.rmdir()
-    first.parent.write_text("a file where the folder should be")
+def test_output_folder_cannot_be_made(stage: str, shell: Shell, survived: Survived) -> None:
+    folder = files(stage)[0].parent
+    remove_outputs(stage)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.write_text("a file where the folder should be")
     printed = shell(STAGES[stage]["cmd"], status=1)
     assert "Traceback" not in printed
-    assert str(first.parent) in printed.splitlines()[-1]
+    assert str(folder) in printed.splitlines()[-1]
     survived("output folder that cannot be made")
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
 @pytest.mark.usefixtures("project")
-def test_a_read_only_output_folder_is_one_clear_line_and_loses_nothing(
-    stage: str, shell: Callable[..., str], survived: Survived
-) -> None:
+def test_read_only_output_folder(stage: str, shell: Shell, survived: Survived) -> None:
     expected = contents([stage])
-    folders = {path.parent for path in outputs(stage)}
+    folders = {file.parent for file in files(stage)}
     # Modes do not bind root, unless it gives up the capability to override them.
     bound = "setpriv --bounding-set -dac_override " if os.geteuid() == 0 else ""
     for folder in folders:

@@ -1,28 +1,26 @@
 """Storage beyond this machine: what is pushed to a DVC remote is all that a fresh clone needs."""
 
-from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
 
-pytestmark = pytest.mark.slow
+from tests.helpers import Shell, StagesRun
 
-Shell = Callable[..., str]
-StagesRun = Callable[[str], list[str]]
+pytestmark = pytest.mark.slow
 
 KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-def test_a_clone_gets_everything_from_a_folder(
+def test_clone_from_a_folder(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell, stages_run: StagesRun
 ) -> None:
-    shell(f"dvc remote add --default storage {tmp_path}/storage")
+    shell(f"dvc remote add --default storage '{tmp_path}/storage'")
     shell("git commit -qam 'Storage'")
     shell("dvc push")
 
-    shell(f"git clone -q {project} {tmp_path}/clone")
+    shell(f"git clone -q '{project}' '{tmp_path}/clone'")
     monkeypatch.chdir(tmp_path / "clone")
     shell("dvc pull")
     shell("dvc status -q")
@@ -30,7 +28,7 @@ def test_a_clone_gets_everything_from_a_folder(
     assert shell("git status --short") == ""
 
 
-def test_a_clone_gets_everything_from_s3(
+def test_clone_from_s3(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell, stages_run: StagesRun
 ) -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -45,7 +43,7 @@ def test_a_clone_gets_everything_from_s3(
         shell("git commit -qam 'Storage'")
         shell("dvc push", **KEYS)
 
-        shell(f"git clone -q {project} {tmp_path}/clone")
+        shell(f"git clone -q '{project}' '{tmp_path}/clone'")
         monkeypatch.chdir(tmp_path / "clone")
         shell("dvc pull", **KEYS)
     finally:

@@ -1,32 +1,54 @@
 """`make verify` on the whole project."""
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 import pytest
 
 from stages.commands.verify import CHANGED
+from tests.helpers import SetParams, Shell
 
 pytestmark = pytest.mark.slow
 
+VERIFY = "python -m stages.commands.verify"
+
+
+def verdict(printed: str, path: str) -> str:
+    return next(line for line in printed.splitlines() if line.startswith(f"{path} "))
+
 
 @pytest.mark.usefixtures("project")
-def test_committed_results_verify_to_the_byte(shell: Callable[..., str]) -> None:
-    printed = shell("python -m stages.commands.verify")
+def test_committed_results_verify(shell: Shell) -> None:
+    printed = shell(VERIFY)
     assert "worst: same bytes" in printed
-    assert "models/best.safetensors" in printed
-    assert "device, processes, threads, torch and CPU capability are those of the committed run" in printed
+    for path in ("models/best.safetensors", "metrics/eval/model_1.json", "data/predictions/model_2.safetensors"):
+        assert "same bytes" in verdict(printed, path)
+    assert "timing" not in printed
 
 
 @pytest.mark.usefixtures("project")
-def test_a_committed_figure_that_was_tampered_with_is_found(shell: Callable[..., str]) -> None:
-    figures, lock = Path("metrics/train/model_0.json"), Path("dvc.lock")
-    figures.write_text(figures.read_text().replace('"parameters": 7960', '"parameters": 9999'))
-    md5 = shell(f"md5sum {figures}").split()[0]
-    old = shell(f"git show HEAD:{figures} | md5sum").split()[0]
-    lock.write_text(lock.read_text().replace(old, md5))
-    shell("git commit -qam 'A wrong figure'")
-    line = next(
-        line for line in shell("python -m stages.commands.verify", status=3).splitlines() if line.startswith(str(figures))
-    )
-    assert CHANGED in line
+def test_tampered_results_are_found(shell: Shell) -> None:
+    """One number is changed in a file alone, another in its file and in dvc.lock."""
+    comparison, training = Path("metrics/compare.json"), Path("metrics/train/model_0.json")
+    comparison.write_text(comparison.read_text().replace('"accuracy": ', '"accuracy": 1'))
+    training.write_text(training.read_text().replace('"parameters": 7960', '"parameters": 9999'))
+    lock = Path("dvc.lock")
+    old, new = shell(f"git show HEAD:{training} | md5sum").split()[0], shell(f"md5sum {training}").split()[0]
+    lock.write_text(lock.read_text().replace(old, new))
+    shell("git commit -qam 'Wrong numbers'")
+    printed = shell(VERIFY, status=3)
+    assert CHANGED in verdict(printed, str(comparison))
+    assert CHANGED in verdict(printed, str(training))
+    assert "same bytes" in verdict(printed, "metrics/eval/model_0.json")
+
+
+@pytest.mark.usefixtures("project")
+def test_relative_mirror(shell: Shell, set_params: SetParams) -> None:
+    """A folder is meant as seen from here, not from the clone."""
+    name = Path("mirror")
+    name.mkdir()
+    set_params({"fetch.source": "fashion-mnist", "fetch.mirrors": []})
+    shell("git commit -qam Real")
+    printed = shell(VERIFY, status=1, FASHION_MNIST_MIRROR=str(name))
+    assert "no such folder" not in printed
+    assert os.fspath(name.resolve()) in printed

@@ -1,20 +1,19 @@
 """Who runs when: after an edit, the stages that depend on it run, and no others.
 
-That a new model leaves the others alone is in test_add_a_model.py.
+That a new model leaves the others alone is in test_add_model.py.
 """
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.helpers import SetParams, Shell, StagesRun
+
 pytestmark = pytest.mark.slow
 
-Shell = Callable[..., str]
-SetParams = Callable[[dict[str, Any]], None]
-StagesRun = Callable[[str], list[str]]
+TRAIN = ["train_model_0", "train_model_1", "train_model_2"]
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +31,31 @@ def with_another_lr(
         os.chdir(before)
 
 
-def test_without_an_edit_nothing_runs(project: Path, shell: Shell, stages_run: StagesRun) -> None:
+def same_winner(reproduced: Path) -> bool:
+    return Path("metrics/best.json").read_bytes() == (reproduced / "metrics/best.json").read_bytes()
+
+
+def add_comment(file: str) -> None:
+    with Path(file).open("a") as code:
+        code.write("# a comment\n")
+
+
+def test_nothing(project: Path, shell: Shell, stages_run: StagesRun) -> None:
     output = shell("dvc repro")
     assert stages_run(output) == []
     assert "Data and pipelines are up to date." in output
     assert shell("git status --short") == ""
 
 
-def test_a_learning_rate_runs_its_own_training_and_what_follows(
-    with_another_lr: tuple[Path, list[str]], reproduced: Path
-) -> None:
+def test_learning_rate(with_another_lr: tuple[Path, list[str]], reproduced: Path) -> None:
     folder, ran = with_another_lr
     assert ran == ["train_model_1", "evaluate", "compare"]
     # ... and not confusion, for the winner is the same.
-    assert (folder / "metrics/best.json").read_bytes() == (reproduced / "metrics/best.json").read_bytes()
-    assert (folder / "metrics/eval/model_1.json").read_bytes() != (
-        reproduced / "metrics/eval/model_1.json"
-    ).read_bytes()
+    for file, same in (("metrics/best.json", True), ("metrics/eval/model_1.json", False)):
+        assert ((folder / file).read_bytes() == (reproduced / file).read_bytes()) is same
 
 
-def test_a_learning_rate_set_back_trains_nothing_and_brings_everything_back(
+def test_learning_rate_set_back(
     with_another_lr: tuple[Path, list[str]],
     reproduced: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -68,41 +72,79 @@ def test_a_learning_rate_set_back_trains_nothing_and_brings_everything_back(
     assert Path("models/model_1.safetensors").read_bytes() == (reproduced / "models/model_1.safetensors").read_bytes()
 
 
-def test_the_number_of_pictures_runs_the_stage_that_draws_them(
-    project: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"confusion.samples": 4}, ["confusion"]),
+        ({"confusion.seed": 43}, ["confusion"]),
+        ({"prepare.seed": 43}, ["prepare"]),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("project")
+def test_parameter_of_one_stage(
+    changes: dict[str, int], expected: list[str], shell: Shell, set_params: SetParams, stages_run: StagesRun
 ) -> None:
-    set_params({"confusion.samples": 4})
-    assert stages_run(shell("dvc repro")) == ["confusion"]
+    set_params(changes)
+    assert stages_run(shell("dvc repro")) == expected
 
 
-def test_a_comment_in_an_architecture_runs_its_training_evaluation_and_comparison(
-    project: Path, shell: Shell, stages_run: StagesRun
+def test_seed_starts_at_the_trainings(
+    project: Path, reproduced: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun
 ) -> None:
-    with Path("stages/architectures/tiny_vgg.py").open("a") as file:
-        file.write("# a comment\n")
-    # The figures are the same, the times are not, and the comparison shows both.
-    assert stages_run(shell("dvc repro")) == ["train_model_2", "evaluate", "compare"]
-    assert shell("git status --short").split() == [
-        *("M", "dvc.lock"),
-        *("M", "metrics/timing/inference.json"),
-        *("M", "metrics/timing/model_2.json"),
-        *("M", "metrics/timing/speed.png"),
-        *("M", "stages/architectures/tiny_vgg.py"),
-    ]
+    set_params({"seed": 43})
+    ran = stages_run(shell("dvc repro"))
+    trained = [stage for stage in ran if stage.startswith("train_")]
+    assert set(TRAIN) <= set(trained)
+    assert ran == [*trained, "evaluate", "compare"] + ([] if same_winner(reproduced) else ["confusion"])
 
 
-def test_another_architecture_runs_the_training_of_its_model_and_what_follows(
+def test_comment_in_an_architecture(project: Path, shell: Shell, stages_run: StagesRun) -> None:
+    add_comment("stages/architectures/tiny_vgg.py")
+    assert stages_run(shell("dvc repro")) == ["train_model_2", "evaluate"]
+    changed = shell("git status --short").split()
+    assert changed == ["M", "dvc.lock", "M", "stages/architectures/tiny_vgg.py"]
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("stages/lib/source/idx.py", ["fetch", "prepare"]),  # what prepare writes stays the same: no training
+        ("stages/lib/results/statistics.py", ["compare"]),
+        ("stages/lib/plots.py", ["prepare", "compare", "confusion"]),
+        ("stages/commands/report.py", []),
+        ("stages/lecture/walk.py", []),
+        ("stages/predict.py", []),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_comment_in_a_room(file: str, expected: list[str], shell: Shell, stages_run: StagesRun) -> None:
+    add_comment(file)
+    assert stages_run(shell("dvc repro")) == expected
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [("torch", ["prepare", "train", "evaluate", "confusion"]), ("matplotlib", ["prepare", "compare", "confusion"])],
+)
+@pytest.mark.usefixtures("project")
+def test_another_library_version(library: str, expected: list[str], shell: Shell, stages_run: StagesRun) -> None:
+    versions = Path("versions.toml")
+    versions.write_text(versions.read_text().replace(f"\n{library} = ", f'\n{library} = "0.1" # '))
+    output = shell("dvc repro")
+    assert list(dict.fromkeys(stage.split("_")[0] for stage in stages_run(output))) == expected
+    assert f"warning: {library} is " in output
+
+
+def test_another_architecture(
     project: Path, reproduced: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun
 ) -> None:
     set_params({"model_2.arch": "mlp"})
     ran = stages_run(shell("dvc repro"))
-    same_winner = Path("metrics/best.json").read_bytes() == (reproduced / "metrics/best.json").read_bytes()
-    assert ran == ["train_model_2", "evaluate", "compare"] + ([] if same_winner else ["confusion"])
+    assert ran == ["train_model_2", "evaluate", "compare"] + ([] if same_winner(reproduced) else ["confusion"])
 
 
-def test_another_winner_is_looked_at_anew(
-    project: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun
-) -> None:
+def test_another_winner(project: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun) -> None:
     assert '"model": "model_0"' in Path("metrics/best.json").read_text()
     set_params({"model_0.lr": 0.0001, "model_0.epochs": 1})
     assert stages_run(shell("dvc repro")) == ["train_model_0", "evaluate", "compare", "confusion"]

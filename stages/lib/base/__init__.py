@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, parameters, tensors, library versions, measured times."""

@@ -36,9 +36,9 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
         sys.stderr.close()
         sys.exit(1)
     except (UserError, OSError) as error:
-        _end(f"{name}: {one_line(error)}", status=1)
+        exit_with(f"{name}: {one_line(error)}", status=1)
     except KeyboardInterrupt:
-        _end(f"\n{name}: interrupted; nothing half-written is left behind", status=130)
+        exit_with(f"\n{name}: interrupted; nothing half-written is left behind", status=130)
 
 
 def one_line(error: UserError | OSError) -> str:
@@ -57,7 +57,8 @@ def exit_at_once() -> None:
     os._exit(0)
 
 
-def _end(message: str, status: int) -> None:
+def exit_with(message: str, status: int) -> None:
+    """Print `message` on stderr, with the way back where DVC runs the stage, and exit."""
     print(message, file=sys.stderr)
     if stage := os.environ.get("DVC_STAGE"):
         print(f"DVC has removed what {stage} had made: mend it and run again, or {WAY_BACK}", file=sys.stderr)

@@ -19,6 +19,7 @@ from stages.lib.base.errors import UserError
 ARCHITECTURES = Path(__file__).parents[2] / "architectures"
 MODEL_NAME = re.compile(r"model_\d+")
 MOST_HIDDEN_UNITS = 4096
+UNKNOWN_KEY = {"extra_forbidden", "invalid_key"}  # pydantic's names for a key that is not known, or is no text
 
 
 def architectures() -> list[str]:
@@ -57,7 +58,7 @@ class FetchParams(Block):
     """Where the raw files come from."""
 
     source: Literal["fashion-mnist", "synthetic"]
-    mirrors: list[Annotated[str, Field(pattern=r"\S")]]
+    mirrors: list[Annotated[str, Field(min_length=1)]]
     synthetic: SyntheticParams
 
 
@@ -154,6 +155,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise UserError(f"{path} must hold keys such as `seed: 42`, not {_shown(tree)}")
 
     models = sorted((key for key in tree if MODEL_NAME.fullmatch(str(key))), key=_number)
+    if "models" in tree:  # our own name for all blocks of models
+        raise UserError(f"{path}: unknown key models; each model has a block of its own, such as model_0")
     try:
         return Params.model_validate(
             {key: value for key, value in tree.items() if key not in models}
@@ -161,7 +164,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         )
     except ValidationError as error:
         # A misspelt key comes up twice, as unknown and as missing: unknown says more.
-        first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+        first = min(error.errors(include_url=False), key=lambda each: each["type"] not in UNKNOWN_KEY)
         raise UserError(f"{path}: {_in_words(first, models)}") from None
 
 
@@ -169,7 +172,7 @@ def _in_words(error: ErrorDetails, models: list[str]) -> str:
     """Say in one line what is wrong: which key, its value, and what it should be."""
     steps = [str(step) for step in error["loc"] if step != "models"]
     name = ".".join(step if step.isprintable() and step else repr(step) for step in steps)
-    if error["type"] == "extra_forbidden":
+    if error["type"] in UNKNOWN_KEY:
         known = [key for key in _block_of(steps).model_fields if key != "models"]
         near = difflib.get_close_matches(steps[-1], [*known, *models], n=1)
         return f"unknown key {name}; " + (f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}")
@@ -177,7 +180,8 @@ def _in_words(error: ErrorDetails, models: list[str]) -> str:
         return f"{name} is missing; the comments in params.yaml say what it takes"
     if error["type"] == "model_type":
         return f"{name} is {_shown(error['input'])}; it should be a block of keys"
-    return f"{name} is {_shown(error['input'])}; {error['msg'].replace('Input should', 'it should')}"
+    _, _, allowed = error["msg"].partition(" should ")
+    return f"{name} is {_shown(error['input'])}; it should {allowed}"
 
 
 def _block_of(steps: list[str]) -> type[Block]:

@@ -1,4 +1,4 @@
-"""versions.toml: the library versions that the committed results were made with, an input of the stages like any other."""
+"""versions.toml: the library versions that the committed results were made with, an input like any other."""
 
 import sys
 import tomllib

@@ -1,0 +1,1 @@
+"""The prepared images: splits, batches and their loaders."""

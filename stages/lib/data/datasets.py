@@ -36,7 +36,7 @@ class Split:
         return len(self.labels_N)
 
     def to(self, device: torch.device) -> "Split":
-        """The same split in the memory of `device`."""
+        """Return the split in the memory of `device`."""
         return Split(self.images_N1HW.to(device), self.labels_N.to(device), self.class_names, self.source)
 
 

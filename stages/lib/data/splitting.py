@@ -1,4 +1,7 @@
-"""Holding images out of a training set, and finding images that two splits share."""
+"""Holding images out of a training set, and finding images that two splits share.
+
+Shapes: N images, 1 channel, H = W = 28.
+"""
 
 import hashlib
 from collections import Counter
@@ -41,7 +44,7 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
 
 
 def shared_images(first: Split, second: Split) -> int:
-    """How many images of `second` are, byte for byte, in `first` too. Remembers `second` only: give the smaller one."""
+    """Count the images of `second` that are, byte for byte, in `first` too. Remembers `second`: give the smaller."""
     wanted = Counter(_digests(second.images_N1HW))
     return sum(wanted.pop(digest, 0) for digest in _digests(first.images_N1HW))
 

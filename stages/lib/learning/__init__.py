@@ -1,0 +1,1 @@
+"""Models: built, trained, evaluated, and the devices and processes that compute."""

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs, and the seed of torch's random draws."""
+"""The device that computes, the layout of weights on it, and the seed of torch's random numbers."""
 
 import os
 
@@ -10,7 +10,7 @@ from stages.lib.learning.distributed import is_distributed
 
 
 def pick_device(wanted: str) -> torch.device:
-    """The device named `wanted`; `auto` is the first there is of cuda, mps, cpu.
+    """Return the device named `wanted`; `auto` is the first there is of cuda, mps, cpu.
 
     Raises:
         UserError: this machine has no such device.

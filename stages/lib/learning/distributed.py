@@ -1,9 +1,10 @@
-"""The same training on several processes: how they start, who we are among them, and what they share.
+"""Training on several processes: starting them, joining them, adding up what each has.
 
-The same up to rounding, and for models without batch statistics: `nn.BatchNorm2d` sees its own slice of each batch.
+The training is the same as on one process, up to rounding, for models without batch statistics: `nn.BatchNorm2d` sees
+its own slice of each batch.
 
-`torchrun`, or `start_processes` here, tells each process its place in environment variables. Without them a process is
-alone.
+`torchrun`, or `start_processes` here, tells each process its rank in environment variables. Without them a process
+trains alone.
 """
 
 import os
@@ -24,19 +25,19 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 from stages.lib.base.errors import UserError, one_line
 
 RENDEZVOUS = "TRAIN_RENDEZVOUS"  # environment variable: how processes find each other; torchrun has its own
-PATIENCE = 10  # seconds that processes have to end after one of them has failed
+GRACE_SECONDS = 10  # for processes to end after one of them has failed
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together, and our place among them."""
+    """The processes that train together, and the rank of this one among them."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes the outputs and prints: one does."""
+        """Tell whether this process writes the outputs and prints: only one does."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ SINGLE_PROCESS = World()
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """Meet the processes that were started beside this one; part from them at the end."""
+    """Join the processes that were started with this one; leave them at the end."""
     if not is_distributed():
         yield SINGLE_PROCESS
         return
@@ -65,17 +66,17 @@ def join_world(device: torch.device) -> Iterator[World]:
 
 
 def is_distributed() -> bool:
-    """Whether this process was started to train together with others."""
+    """Tell whether this process was started to train with others."""
     return {"RANK", "WORLD_SIZE"} <= os.environ.keys()  # a cluster may set one of them for everyone
 
 
 def start_processes(count: int, work: Callable[[], None]) -> None:
-    """Do `work` in `count` processes of this machine that meet in `join_world`; return when all of them have ended.
+    """Run `work` in `count` processes of this machine, which call `join_world`; return when all have ended.
 
-    As `torchrun` would, but an error is raised here, once, as if the work had been done here.
+    As `torchrun` does, but an error is raised here, once, as if the work had been done here.
 
     Raises:
-        UserError: what the first process to fail had to say, or that it was killed. The others are ended.
+        UserError: the error of the first process that failed, or that it was killed. The others are ended.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -86,23 +87,23 @@ def start_processes(count: int, work: Callable[[], None]) -> None:
         started = spawn(_take_part, (count, folder, work), nprocs=count, join=False)
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-            while not started.join(grace_period=PATIENCE):
+            while not started.join(grace_period=GRACE_SECONDS):
                 pass
         except ProcessExitedException as ended:
             number = ended.error_index
-            last_words = folder / f"error-{number}"
-            if last_words.exists():
-                raise UserError(last_words.read_text(encoding="utf-8")) from None
+            error_file = folder / f"error-{number}"
+            if error_file.exists():
+                raise UserError(error_file.read_text(encoding="utf-8")) from None
             how = ended.signal_name or f"exit status {ended.exit_code}"
-            raise UserError(f"process {number} of {count} ended by {how}; was memory short? Run it again") from None
+            raise UserError(f"process {number} of {count} ended by {how}; was it out of memory? Run it again") from None
         finally:
             for process in started.processes:
-                process.join(PATIENCE)
+                process.join(GRACE_SECONDS)
                 process.kill()
 
 
 def _take_part(rank: int, count: int, folder: Path, work: Callable[[], None]) -> None:
-    """One of the processes: do `work` as number `rank` of `count`, and leave in `folder` what a user can cause."""
+    """Run `work` as process `rank` of `count`; write an error that a user can cause into `folder`."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
     os.environ[RENDEZVOUS] = f"file://{folder}/rendezvous"
     try:

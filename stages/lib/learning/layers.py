@@ -17,7 +17,7 @@ class Layer:
 
     name: str  # as in the state_dict, such as block_1.0
     kind: str  # its class, such as Conv2d
-    how: str  # the settings and the sum that lead from the input's shape to the output's, where there is one
+    shape_formula: str  # settings and arithmetic that lead from the input's shape to the output's; empty for most
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: int
@@ -26,10 +26,10 @@ class Layer:
 
 @torch.inference_mode()
 def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -> list[Layer]:
-    """Send one black image through `model`, on its device, and note down each layer that it passes.
+    """Run one black image through `model`, on its device, and list the layers that it passes.
 
-    Weights that several layers share count once, where they are met first. What runs without a layer being called does
-    not show: functions such as `torch.relu`, and weights that the model uses by hand.
+    Weights that several layers share count once, in the first of them. What runs without calling a layer is not listed:
+    functions such as `torch.relu`, and weights that the model uses by hand.
     """
     layers: list[Layer] = []
     counted: set[Tensor] = set()
@@ -42,7 +42,7 @@ def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -
             Layer(
                 name=name,
                 kind=type(module).__name__,
-                how=_how(module, before, after),
+                shape_formula=_shape_formula(module, before, after),
                 input_shape=before,
                 output_shape=after,
                 parameters=sum(weights.numel() for weights in fresh),
@@ -67,9 +67,9 @@ def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -
 
 
 def multiply_adds(module: nn.Module, output: Any) -> int:
-    """Multiplications, each with its addition, that convolutions and linear layers take for `output`; of others 0.
+    """Count the multiplications, each with its addition, of a convolution or linear layer; 0 for other layers.
 
-    What a bias adds is not counted.
+    The additions of a bias are not counted.
     """
     if isinstance(module, nn.Conv2d):
         height, width = module.kernel_size
@@ -85,7 +85,7 @@ def _shape(tensor: Any) -> tuple[int, ...]:
     return tuple(tensor.shape[1:]) if isinstance(tensor, Tensor) else ()
 
 
-def _how(module: nn.Module, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+def _shape_formula(module: nn.Module, before: tuple[int, ...], after: tuple[int, ...]) -> str:
     if isinstance(module, nn.Flatten):
         return f"{' * '.join(map(str, before))} = {math.prod(before)}"
     if not hasattr(module, "kernel_size"):
@@ -102,6 +102,6 @@ def _how(module: nn.Module, before: tuple[int, ...], after: tuple[int, ...]) -> 
 
 
 def _each_way(size: Any) -> str:
-    """A size for height and width: 3 as well as (3, 3) is 3, (3, 5) is 3 by 5."""
+    """Format a size for height and width: 3 and (3, 3) as 3, (3, 5) as 3 by 5."""
     sizes = size if isinstance(size, tuple) else (size,)
     return " by ".join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))

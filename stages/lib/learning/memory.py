@@ -1,4 +1,4 @@
-"""Memory: keeping what was freed, and saying so when there is not enough."""
+"""Memory: keeping what was freed, and a one-line error when there is not enough."""
 
 import ctypes
 import sys
@@ -12,11 +12,11 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")  # of th
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next to ask, up to a GiB; elsewhere nothing happens.
+    """Let glibc keep freed memory for the next allocation, up to a GiB; does nothing on other systems.
 
     Each step of a training frees what the next one asks for again. By default glibc hands blocks of this size back to
-    the system and the system fills them with zeros anew: some 900 page faults in each step of a small convolutional
-    network, a quarter of its time. The results are the same bits.
+    the system, which fills them with zeros again: some 900 page faults in each step of a small convolutional network,
+    a quarter of its time. The results are the same bits.
     """
     if sys.platform != "linux":
         return
@@ -28,14 +28,14 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def enough_memory(remedy: str) -> Iterator[None]:
-    """Name a remedy where the block runs out of the memory of the CPU or the GPU.
+    """Name a remedy when the block runs out of memory, of the CPU or of the GPU.
 
     Raises:
-        UserError: it did. What the system ends with SIGKILL never comes here.
+        UserError: out of memory. (The kernel's OOM killer cannot be caught.)
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch has no class of its own for the CPU
         if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
-            raise UserError(f"memory is short; {remedy}") from None
+            raise UserError(f"out of memory; {remedy}") from None
         raise

@@ -47,12 +47,12 @@ def refuse_project_imports(file: Path) -> None:
         UserError: names the line and the import.
     """
     project = ARCHITECTURES.parents[1]
-    for line, name in _imports(ast.parse(file.read_bytes(), file.name)):
+    for line, name in _imports(ast.parse(file.read_bytes(), str(file))):
         top = name.split(".")[0]
         if not top or (project / top).is_dir() or (project / f"{top}.py").is_file():
             raise UserError(
-                f"stages/architectures/{file.name}, line {line}: it imports {name or 'a file beside it'}, and DVC would "
-                "not notice when that changes; write all of the architecture into its own file"
+                f"stages/architectures/{file.name}, line {line}: it imports {name}, and DVC would not notice when that "
+                "changes; write all of the architecture into its own file"
             )
 
 

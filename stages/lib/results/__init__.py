@@ -1,0 +1,1 @@
+"""What the predictions of models amount to: statistics, calibration, the comparison as text."""

@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it is confident: reliability bins and the expected calibration error.
+"""Calibration, or is a model right as often as it is confident: reliability bins, expected calibration error.
 
 Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, On calibration of modern neural networks, ICML 2017
 (https://arxiv.org/abs/1706.04599).
@@ -57,7 +57,7 @@ def reliability_bins(probabilities_NK: NDArray[Any], labels_N: NDArray[Any], bin
 
 
 def calibration_error_pct(bins: Sequence[Bin]) -> float:
-    """Return the expected calibration error in percent: the mean distance of confidence and accuracy over the images."""
+    """Return the expected calibration error in percent: the mean gap of confidence and accuracy over the images."""
     images = sum(each.images for each in bins)
     # fsum rounds once: `sum` adds floats in another way from Python 3.12 on
     return math.fsum(each.images / images * abs(each.confidence_pct - each.accuracy_pct) for each in bins)

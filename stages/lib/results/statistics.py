@@ -1,4 +1,7 @@
-"""Whether a difference is real: intervals for one accuracy, an exact test for two on the same images."""
+"""Confidence intervals of one accuracy, and an exact test of two models on the same images.
+
+Shapes: N images.
+"""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ def wilson_interval(correct: int, images: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models on the same images: how many only one of them classifies correctly, and how likely that is by chance."""
+    """Two models on the same images: how many only one of them gets right, and how likely that is by chance."""
 
     only_first: int
     only_second: int

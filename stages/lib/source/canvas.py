@@ -33,31 +33,31 @@ Points = Sequence[tuple[Array | float, Array | float]]  # x and y of corners, ea
 
 @dataclass
 class Sheet:
-    """Pictures of one class while they are being drawn.
+    """Hold the pictures of one class while they are drawn.
 
-    A garment is cut in its own units, each a pixel long while its scale is 1: x to the right and y downwards from its
-    middle, -14 to 14. Where a pixel lies in these units differs from picture to picture: so garments are moved, scaled
-    and turned.
+    A garment has its own units, each a pixel long while its scale is 1: x to the right and y downwards from its middle,
+    -14 to 14. Where a pixel lies in these units differs from picture to picture: so garments are moved, scaled and
+    turned.
     """
 
     rng: np.random.Generator
     x_NHW: Array
     y_NHW: Array
-    side_NHW: Array  # |x|, for what is the same on the left and on the right
+    side_NHW: Array  # |x|, for shapes that are the same on the left and on the right
     pixel_N11: Array  # the size of a pixel in the garment's units
     cloth_NHW: Array  # what the garment is made of, 0 dark to 1 light, everywhere
     light_NHW: Array  # the picture so far
 
     def between(self, low: float, high: float) -> Array:
-        """A number for each picture, `[N, 1, 1]`."""
+        """Draw a random number for each picture, `[N, 1, 1]`."""
         return _uniform(self.rng, len(self.light_NHW), low, high)
 
     def sometimes(self, chance: float) -> Array:
-        """1 for about this part of the pictures and 0 for the others, `[N, 1, 1]`."""
+        """Return 1 for about this part of the pictures, chosen at random, and 0 for the others, `[N, 1, 1]`."""
         return (self.between(0, 1) < chance).astype(np.float32)
 
     def paint(self, distance_NHW: Array, light: Array | float, opacity: Array | float = 1.0) -> None:
-        """Lay on `light` where the distance is below 0, the edge softened over one pixel."""
+        """Blend in `light` where the distance is below 0, the edge softened over one pixel."""
         cover_NHW = np.clip(0.5 - distance_NHW / self.pixel_N11, 0, 1) * opacity
         self.light_NHW += cover_NHW * (light - self.light_NHW)
 
@@ -66,28 +66,25 @@ class Sheet:
         self.paint(distance_NHW, self.cloth(tone) * np.clip(0.72 - 0.14 * distance_NHW, 0.72, 1))
 
     def cloth(self, tone: Array | float) -> Array:
-        """The cloth made lighter (`tone` above 1) or darker, `[N, H, W]`."""
+        """Return the cloth made lighter (`tone` above 1) or darker, `[N, H, W]`."""
         return np.minimum(self.cloth_NHW * tone, 1)
 
     def trim(self) -> Array:
-        """Light where the cloth is dark and dark where it is light, to be seen on both. `[N, H, W]`."""
+        """Return light where the cloth is dark and dark where it is light, `[N, H, W]`: it shows on both."""
         return np.where(self.cloth_NHW > 0.5, np.float32(0.1), np.float32(0.95))
 
     def photograph(self) -> NDArray[np.uint8]:
-        """The pictures with the grain of a camera, `[N, 28, 28]`. Black stays black."""
+        """Return the pictures with the grain of a camera, `[N, 28, 28]`. Black stays black."""
         grain_NHW = (self.rng.random(self.light_NHW.shape, np.float32) * 2 - 1) * self.between(*GRAIN)
         return (np.clip(self.light_NHW * (1 + grain_NHW), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _lay(rng: np.random.Generator, n: int) -> Sheet:
-    """Empty pictures, each with its own position, scale, turn, direction and cloth."""
+def blank_sheet(rng: np.random.Generator, n: int) -> Sheet:
+    """Return `n` empty pictures, each with its own position, scale, turn, direction and cloth."""
     height, width = IMAGE_SHAPE[1:]
-    x = np.arange(width, dtype=np.float32)[None, None, :] - (width - 1) / 2 - _uniform(rng, n, -MOST_SHIFT, MOST_SHIFT)
-    y = (
-        np.arange(height, dtype=np.float32)[None, :, None]
-        - (height - 1) / 2
-        - _uniform(rng, n, -MOST_SHIFT, MOST_SHIFT)
-    )
+    right, down = _uniform(rng, n, -MOST_SHIFT, MOST_SHIFT), _uniform(rng, n, -MOST_SHIFT, MOST_SHIFT)
+    x = np.arange(width, dtype=np.float32)[None, None, :] - (width - 1) / 2 - right
+    y = np.arange(height, dtype=np.float32)[None, :, None] - (height - 1) / 2 - down
     angle = rng.uniform(-MOST_TURN, MOST_TURN, (n, 1, 1))  # float64: rounding then hides how machines' sines differ
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     pixel = 1 / _uniform(rng, n, *SCALE)
@@ -101,7 +98,7 @@ def _uniform(rng: np.random.Generator, n: int, low: float, high: float) -> Array
 
 
 def _weave(rng: np.random.Generator, x_NHW: Array, y_NHW: Array) -> Array:
-    """Cloth for each picture, dark to light: plain, striped either way, checked, shaded either way, or speckled."""
+    """Return cloth for each picture, dark to light: plain, striped or shaded either way, checked, or speckled."""
     n = len(x_NHW)
     period, offset = _uniform(rng, n, 3, 7), _uniform(rng, n, 0, 1)
     across, upright = _stripes(y_NHW / period + offset), _stripes(x_NHW / period + offset)
@@ -110,16 +107,17 @@ def _weave(rng: np.random.Generator, x_NHW: Array, y_NHW: Array) -> Array:
     patterns = (plain, across, upright, (across + upright) / 2, y_NHW / 14, x_NHW / 14, speckle)
     pattern_NHW = np.choose(rng.integers(0, len(patterns), (n, 1, 1)), patterns)
     contrast = _uniform(rng, n, -CONTRAST, CONTRAST)  # below 0: dark where another one is light
-    return np.clip(_uniform(rng, n, *BRIGHTNESS) * (1 + contrast * pattern_NHW), DARKEST, 1)
+    cloth_NHW: Array = np.clip(_uniform(rng, n, *BRIGHTNESS) * (1 + contrast * pattern_NHW), DARKEST, 1)
+    return cloth_NHW
 
 
 def _stripes(position_NHW: Array) -> Array:
-    """Dark and light stripes, -1 to 1, with soft edges and a period of 1."""
+    """Return dark and light stripes, -1 to 1, with soft edges and a period of 1."""
     return np.clip((np.abs(position_NHW - np.floor(position_NHW) - 0.5) - 0.25) * 8, -1, 1)
 
 
 def polygon(x_NHW: Array, y_NHW: Array, corners: Points) -> Array:
-    """Distance of every pixel to the outline through `corners`, below 0 inside. `[N, H, W]`."""
+    """Return the distance of every pixel to the outline through `corners`, below 0 inside. `[N, H, W]`."""
     nearest_NHW = np.full(x_NHW.shape, np.inf, np.float32)
     inside_NHW = np.zeros(x_NHW.shape, bool)
     for (ax, ay), (bx, by) in zip(corners, [*corners[1:], corners[0]], strict=True):
@@ -133,17 +131,18 @@ def polygon(x_NHW: Array, y_NHW: Array, corners: Points) -> Array:
 
 
 def stroke(x_NHW: Array, y_NHW: Array, points: Points, width: Array | float) -> Array:
-    """Distance of every pixel to a line of this width through `points`, below 0 on it. `[N, H, W]`."""
+    """Return the distance of every pixel to a line of this width through `points`, below 0 on it. `[N, H, W]`."""
     nearest_NHW = np.full(x_NHW.shape, np.inf, np.float32)
     for (ax, ay), (bx, by) in pairwise(points):
         nearest_NHW = np.minimum(nearest_NHW, _squared_distance(x_NHW, y_NHW, ax, ay, bx, by))
-    return np.sqrt(nearest_NHW) - 0.5 * width
+    distance_NHW: Array = np.sqrt(nearest_NHW) - 0.5 * width
+    return distance_NHW
 
 
 def _squared_distance(
     x_NHW: Array, y_NHW: Array, ax: Array | float, ay: Array | float, bx: Array | float, by: Array | float
 ) -> Array:
-    """Squared distance of every pixel to the straight line from a to b, which end there."""
+    """Return the squared distance of every pixel to the line segment from point a to point b."""
     edge_x, edge_y = bx - ax, by - ay
     from_x, from_y = x_NHW - ax, y_NHW - ay
     along_NHW = np.clip((from_x * edge_x + from_y * edge_y) / (edge_x * edge_x + edge_y * edge_y), 0, 1)
@@ -153,7 +152,7 @@ def _squared_distance(
 
 
 def ellipse(x_NHW: Array, y_NHW: Array, radius_x: Array | float, radius_y: Array | float) -> Array:
-    """About the distance of every pixel to an ellipse around 0, below 0 inside. `[N, H, W]`."""
+    """Return about the distance of every pixel to an ellipse around 0, below 0 inside. `[N, H, W]`."""
     across, down = x_NHW / radius_x, y_NHW / radius_y
     distance_NHW: Array = (np.sqrt(across * across + down * down) - 1) * np.minimum(radius_x, radius_y)
     return distance_NHW

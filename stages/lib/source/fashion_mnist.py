@@ -1,4 +1,4 @@
-"""FashionMNIST as published: its files, classes and image size. Constants only, so that every stage can afford it."""
+"""FashionMNIST as published: its files, classes and image size. Constants only: importing it costs a stage nothing."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ IMAGE_SHAPE = (1, 28, 28)  # channels, height, width
 
 @dataclass(frozen=True)
 class RawFile:
-    """One published file: name, size in bytes, sha256 and md5 of the compressed bytes."""
+    """Hold name, size in bytes and checksums of one published, compressed file."""
 
     name: str
     size: int
@@ -32,7 +32,7 @@ TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
 
-# The md5 sums stand in the README of zalandoresearch/fashion-mnist and in torchvision.
+# The md5 checksums are those in the README of zalandoresearch/fashion-mnist and in torchvision.
 RAW_FILES = (
     RawFile(
         name=TRAIN_IMAGES,

@@ -1,12 +1,11 @@
-"""Folders of images: which image files lie below a folder, and how many in each of its folders.
+"""Find the image files below a folder.
 
 Hidden files and folders are passed over, as `ls` does: among them are the `._shirt.png` that macOS puts into archives
-and that are no images. Links to folders are not followed, so that a loop of links has an end.
+and that are no images. Links to folders are not followed: a loop of links would have no end.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stages.lib.base.errors import UserError
@@ -14,15 +13,6 @@ from stages.lib.base.errors import UserError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
 
 OnError = Callable[[OSError], None]
-
-
-@dataclass(frozen=True)
-class FolderCount:
-    """What lies directly in one folder."""
-
-    path: Path
-    folders: int
-    images: int
 
 
 def image_files(folder: str | Path, on_error: OnError | None = None) -> list[Path]:
@@ -35,27 +25,11 @@ def image_files(folder: str | Path, on_error: OnError | None = None) -> list[Pat
     Raises:
         UserError: `folder`, or without `on_error` a folder below it, is missing, no folder or not readable.
     """
-    return sorted(image for _, _, images in _walk(Path(folder), on_error) for image in images)
+    return sorted(image for _, _, images in walk(Path(folder), on_error) for image in images)
 
 
-def count_images(folder: str | Path) -> list[FolderCount]:
-    """Count the folders and the image files (by suffix) in `folder` and in each folder below it, sorted by path.
-
-    Raises:
-        UserError: a folder is missing, no folder or not readable.
-    """
-    counts = [FolderCount(path, len(folders), len(images)) for path, folders, images in _walk(Path(folder), None)]
-    return sorted(counts, key=lambda count: count.path)
-
-
-def format_counts(counts: Sequence[FolderCount]) -> str:
-    """Lay the counts out as a table for printing, one line per folder."""
-    lines = [f"{count.folders:>7,}  {count.images:>9,}  {count.path}" for count in counts]
-    return "\n".join(["folders     images  in", *lines])
-
-
-def _walk(folder: Path, on_error: OnError | None) -> Iterator[tuple[Path, list[str], list[Path]]]:
-    """Give path, names of folders and image files of `folder` and of each folder below it."""
+def walk(folder: Path, on_error: OnError | None = None) -> Iterator[tuple[Path, list[str], list[Path]]]:
+    """Yield path, names of folders and image files of `folder` and of each folder below it; raise as `image_files`."""
 
     def complain(error: OSError) -> None:
         if on_error is None or error.filename == str(folder):
@@ -71,5 +45,5 @@ def _walk(folder: Path, on_error: OnError | None) -> Iterator[tuple[Path, list[s
 
 
 def _is_image_file(path: Path) -> bool:
-    # is_file: a pipe of that name would keep its reader waiting for ever.
+    # is_file: reading a pipe of that name would never end.
     return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()

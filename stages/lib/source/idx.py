@@ -4,8 +4,8 @@
     4 bytes each  the dimensions: 00 00 ea 60, 00 00 00 1c, 00 00 00 1c is 60,000 images of 28 x 28
     the bytes     image by image, row by row
 
-Both ways work piece by piece, so that memory does not grow with the number of images. Reading trusts nothing: whatever
-is wrong with a file ends in one error that names it, and decompression stops where the header says the file ends.
+Reading and writing go piece by piece, so that memory does not grow with the number of images. Reading trusts nothing:
+whatever is wrong with a file ends in one error that names it, and decompression stops where the header says it ends.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.base.errors import UserError
+from stages.lib.base.errors import Outdated, UserError
 from stages.lib.base.files import replacing
 from stages.lib.source.fashion_mnist import CLASS_NAMES, IMAGE_SHAPE
 
@@ -28,7 +28,7 @@ PIECE_BYTES = 1 << 20  # decompressed at a time
 
 
 def write_idx(path: str | Path, shape: tuple[int, ...], chunks: Iterable[NDArray[np.uint8]]) -> None:
-    """Write a gzip-compressed IDX file. It holds neither time nor name: same content and zlib, same bytes.
+    """Write a gzip-compressed IDX file, without time and name: the same content and zlib give the same bytes.
 
     Args:
         path: the file to write, `.gz`.
@@ -51,10 +51,10 @@ def write_idx(path: str | Path, shape: tuple[int, ...], chunks: Iterable[NDArray
 
 
 def unpack_images(path: str | Path, target: str | Path) -> int:
-    """Decompress the images in `path` (.gz) into the IDX file `target`, checking everything on the way.
+    """Decompress the images in `path` (.gz) into the IDX file `target`, which appears only when all is right.
 
     Checked are the magic number, the dimensions `(N, 28, 28)` with N from 1 to `MOST_ITEMS`, the exact length, and
-    gzip's checksum. `target` appears only when all of it is right.
+    gzip's checksum.
 
     Returns:
         N, the number of images.
@@ -66,7 +66,7 @@ def unpack_images(path: str | Path, target: str | Path) -> int:
 
 
 def unpack_labels(path: str | Path, target: str | Path) -> int:
-    """Decompress the labels in `path` (.gz) into the IDX file `target`: as `unpack_images`, and every label in 0 to 9.
+    """Decompress the labels in `path` (.gz) into the IDX file `target`, checked as images are; labels are 0 to 9.
 
     Returns:
         N, the number of labels.
@@ -77,6 +77,14 @@ def unpack_labels(path: str | Path, target: str | Path) -> int:
     return _unpack(Path(path), target, "labels", (), largest=len(CLASS_NAMES) - 1)
 
 
+def map_idx(path: str | Path) -> NDArray[np.uint8]:
+    """Map an unpacked IDX file of unsigned bytes into memory, in the shape of its header; changes stay in memory."""
+    with Path(path).open("rb") as file:
+        (magic,) = struct.unpack(">I", file.read(4))
+        shape = struct.unpack(f">{magic % 256}I", file.read(4 * (magic % 256)))
+        return np.memmap(path, dtype=np.uint8, mode="c", offset=file.tell(), shape=shape)
+
+
 def _unpack(path: Path, target: str | Path, what: str, item_shape: tuple[int, ...], largest: int = 255) -> int:
     try:
         with gzip.open(path, "rb") as file, replacing(target) as temporary, temporary.open("wb") as out:
@@ -84,19 +92,11 @@ def _unpack(path: Path, target: str | Path, what: str, item_shape: tuple[int, ..
             _copy_items(path, file, out, what, count * int(np.prod(item_shape)), largest)
             return count
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run `dvc repro fetch` to get it") from None
+        raise Outdated(path) from None
     except EOFError:
         raise _damaged(path, "is cut short: its compressed data end too early") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, f"is no gzip file or is damaged ({error})") from None
-
-
-def map_idx(path: str | Path) -> NDArray[np.uint8]:
-    """Map an unpacked IDX file of unsigned bytes into memory, in the shape its header gives. Changes stay private."""
-    with Path(path).open("rb") as file:
-        (magic,) = struct.unpack(">I", file.read(4))
-        shape = struct.unpack(f">{magic % 256}I", file.read(4 * (magic % 256)))
-        return np.memmap(path, dtype=np.uint8, mode="c", offset=file.tell(), shape=shape)
 
 
 def _read_header(path: Path, file: gzip.GzipFile, out: BinaryIO, what: str, item_shape: tuple[int, ...]) -> int:
@@ -118,7 +118,7 @@ def _read_header(path: Path, file: gzip.GzipFile, out: BinaryIO, what: str, item
 
 
 def _copy_items(path: Path, file: gzip.GzipFile, out: BinaryIO, what: str, size: int, largest: int) -> None:
-    """Copy `size` bytes and see that there are no more of them and none above `largest`."""
+    """Copy `size` bytes, and check that no more of them follow and that none is above `largest`."""
     done = 0
     while done < size:
         piece = file.read(min(PIECE_BYTES, size - done))
@@ -130,7 +130,7 @@ def _copy_items(path: Path, file: gzip.GzipFile, out: BinaryIO, what: str, size:
             raise _damaged(path, f"has {values[first]} at position {done + first}; {what} are 0 to {largest}")
         out.write(piece)
         done += len(piece)
-    # This read also makes gzip check its checksum. One byte too many is proof enough: there a decompression bomb ends.
+    # This read also makes gzip check its checksum. One byte too many is enough: a decompression bomb stops here.
     if file.read(1):
         raise _damaged(path, f"goes on after the {size} bytes that its header promises")
 

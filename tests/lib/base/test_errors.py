@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
-from stages.lib.base.errors import UserError, exit_cleanly
+from stages import say_out_of_memory
+from stages.lib.base.errors import WAY_BACK, Outdated, UserError, exit_cleanly
+from tests.helpers import PROJECT, RunStage
 
-PROJECT = Path(__file__).parents[2]
+INTERRUPTED = "\ntrain: interrupted; nothing half-written is left behind\n"
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -23,51 +24,72 @@ def raising(error: BaseException) -> Callable[[], None]:
     return main
 
 
-def test_a_command_that_succeeds_simply_returns() -> None:
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str]]:
+    """Return `ending(error)`: the exit status of a command that raises `error`, and what it says on stderr."""
+
+    def end(error: BaseException, stage: str | None = None) -> tuple[object, str]:
+        monkeypatch.delenv("DVC_STAGE", raising=False)
+        if stage:
+            monkeypatch.setenv("DVC_STAGE", stage)
+        with pytest.raises(SystemExit) as ended:
+            exit_cleanly("train", raising(error))
+        out, err = capsys.readouterr()
+        assert out == ""
+        return ended.value.code, err
+
+    return end
+
+
+def shell(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_success_returns() -> None:
     exit_cleanly("prepare", lambda: None)
-
-
-def test_a_users_error_is_a_value_error() -> None:
-    assert issubclass(UserError, ValueError)
 
 
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (UserError("seed is -1; it must be from 0"), "train: seed is -1; it must be from 0"),
+        (UserError("seed is -1"), "train: seed is -1"),
         (OSError(28, "No space left on device", "models/model_0"), "train: models/model_0: No space left on device"),
         (PermissionError(13, "Permission denied", "data"), "train: data: Permission denied"),
         (OSError(28, "No space left on device"), "train: No space left on device"),
         (OSError("the disk is gone"), "train: the disk is gone"),
     ],
 )
-def test_what_a_user_can_cause_ends_in_one_line(error: Exception, line: str) -> None:
-    with pytest.raises(SystemExit) as ended:
+def test_user_error_is_one_line(ending: Callable[..., tuple[object, str]], error: Exception, line: str) -> None:
+    assert ending(error) == (1, line + "\n")
+
+
+def test_outdated_file_names_the_remedy(ending: Callable[..., tuple[object, str]]) -> None:
+    _, line = ending(Outdated(Path("metrics/best.json"), "is damaged"))
+    assert line.startswith("train: metrics/best.json is damaged; ")
+    assert "`dvc repro`" in line
+
+
+def test_ctrl_c(ending: Callable[..., tuple[object, str]]) -> None:
+    assert ending(KeyboardInterrupt()) == (130, INTERRUPTED)
+
+
+@pytest.mark.parametrize("error", [UserError("seed is -1"), KeyboardInterrupt()])
+def test_way_back_under_dvc(ending: Callable[..., tuple[object, str]], error: BaseException) -> None:
+    assert WAY_BACK not in ending(error)[1]
+    *_, last = ending(error, stage="train_model_1")[1].splitlines()
+    assert "train_model_1" in last
+    assert WAY_BACK in last
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("unexpected")])
+def test_our_mistake_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
         exit_cleanly("train", raising(error))
-    assert ended.value.code == line  # which Python prints on stderr, exiting with 1
-
-
-def test_a_mistake_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        exit_cleanly("train", raising(ZeroDivisionError()))
-
-
-def test_a_plain_value_error_is_a_mistake_of_ours() -> None:
-    with pytest.raises(ValueError, match="unexpected"):
-        exit_cleanly("train", raising(ValueError("unexpected")))
-
-
-def test_ctrl_c_exits_with_130_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        exit_cleanly("train", raising(KeyboardInterrupt()))
-    assert ended.value.code == 130
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", "\ntrain: interrupted; nothing half-written is left behind\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.2, 0.4, 0.7, 1.0, 1.4, 1.8, 2.3, 3.0])
-def test_ctrl_c_at_any_moment_of_a_stage_shows_no_traceback(prepared: Path, seconds: float) -> None:
+def test_ctrl_c_at_any_moment(prepared: Path, seconds: float) -> None:
     stage = subprocess.Popen(
         [sys.executable, "-m", "stages.train", "model_1"],
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
@@ -79,33 +101,19 @@ def test_ctrl_c_at_any_moment_of_a_stage_shows_no_traceback(prepared: Path, seco
     stage.send_signal(signal.SIGINT)
     _, stderr = stage.communicate(timeout=60)
     assert stage.returncode in (-signal.SIGINT, 130, 0)
-    assert stderr in ("", "\ntrain: interrupted; nothing half-written is left behind\n")
+    assert stderr in ("", INTERRUPTED)
 
 
-def test_a_command_in_the_background_goes_on_ignoring_ctrl_c() -> None:
-    done = run(f"""trap '' INT; {sys.executable} -Bc "
+def test_background_command_ignores_ctrl_c() -> None:
+    done = shell(f"""trap '' INT; '{sys.executable}' -Bc "
 import signal
 from stages.lib.base.errors import exit_cleanly
 exit_cleanly('predict', lambda: print(signal.getsignal(signal.SIGINT).name))" """)
     assert done.stdout == "SIG_IGN\n"
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_a_failing_command_exits_with_1_one_line_and_no_traceback() -> None:
-    python = f"{sys.executable} -Bc"
-    done = run(f"""{python} "
-from stages.lib.base.errors import UserError, exit_cleanly
-def main(): raise UserError('no such model')
-exit_cleanly('train', main)" """)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "train: no such model\n")
-
-
-def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
-    python = f"{sys.executable} -Bc"
-    done = run(f"""set -o pipefail; {python} "
+def test_closed_pipe() -> None:
+    done = shell(f"""set -o pipefail; '{sys.executable}' -Bc "
 from stages.lib.base.errors import exit_cleanly
 def main():
     for line in range(100_000): print(line, flush=True)
@@ -113,11 +121,32 @@ exit_cleanly('predict', main)" | head -1""")
     assert (done.returncode, done.stdout, done.stderr) == (1, "0\n", "")
 
 
-@pytest.mark.parametrize("stage", ["fetch", "prepare", "confusion", "run", "verify"])
-def test_a_command_that_takes_no_arguments_refuses_them_before_any_work(
-    workspace: Path, run_stage: Callable[..., CompletedProcess[str]], stage: str
-) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the dynamic linker has other words")
+def test_too_little_memory_to_load_torch() -> None:
+    done = shell(f"ulimit -v 300000; '{sys.executable}' -Bm stages.train model_0")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("train: out of memory")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("libtorch.so: failed to map segment from shared object")])
+def test_uncaught_memory_error(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        say_out_of_memory(type(error), error, None)
+    assert ended.value.code == 1
+    assert "out of memory" in capsys.readouterr().err
+
+
+def test_uncaught_other_error(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ImportError("No module named 'nothing'")
+    say_out_of_memory(ImportError, error, None)
+    assert capsys.readouterr().err == f"ImportError: {error}\n"
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "evaluate", "compare", "confusion"])
+def test_stray_argument(workspace: Path, run_stage: RunStage, stage: str) -> None:
+    before = sorted(workspace.iterdir())
     done = run_stage(stage, "model_1")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"python -m stages.{stage}: error: unrecognized arguments: model_1"
-    assert [path.name for path in workspace.iterdir()] == ["params.yaml"]
+    assert done.stderr.splitlines()[-1].endswith("unrecognized arguments: model_1")
+    assert sorted(workspace.iterdir()) == before

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -19,55 +19,57 @@ from safetensors.torch import save_file
 
 from stages.lib.base.errors import UserError
 from stages.lib.base.tensors import load_arrays, load_tensors, save_tensors
+from tests.helpers import PROJECT, refusal
 
-PROJECT = Path(__file__).parents[2]
 TENSORS = {"labels": torch.arange(5), "images": torch.arange(40, dtype=torch.uint8).reshape(5, 1, 2, 4)}
 ABOUT = {"z": [1, 2], "a": {"name": "café", "share": 0.1}, "empty": None}
-LOADERS = [load_tensors, load_arrays]
+
+Load: TypeAlias = Callable[[Path], Any]
+LOADERS: list[Load] = [load_tensors, load_arrays]
+both_loaders = pytest.mark.parametrize("load", LOADERS)
 
 
-def refusal(path: Path, load: Callable[[Path], Any]) -> str:
-    """The error that loading `path` gives, checked to name the file and the remedy in one line."""
-    with pytest.raises(UserError) as caught:
-        load(path)
-    message = str(caught.value)
-    assert message.startswith(str(path))
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "split.safetensors"
+
+
+def check_refused(path: Path, load: Load, problem: str = "") -> None:
+    message = refusal(load, path)
+    assert message.startswith(f"{path} {problem}")
     assert "`dvc repro`" in message
-    assert "\n" not in message
-    return message.removeprefix(str(path)).strip()
 
 
-def write_raw(path: Path, header: object, data: bytes = b"") -> Path:
-    """A safetensors file with any header at all."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+def write_raw(path: Path, header: object, data: bytes = b"") -> None:
+    """Write a safetensors file with any header at all."""
+    text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-    return path
 
 
-def test_tensors_and_what_is_said_of_them_come_back(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "split.safetensors", TENSORS, ABOUT)
-    tensors, about = load_tensors(tmp_path / "split.safetensors")
+def test_tensors_come_back(path: Path) -> None:
+    save_tensors(path, TENSORS, ABOUT)
+    tensors, about = load_tensors(path)
     assert about == ABOUT
-    assert sorted(tensors) == sorted(TENSORS)
+    assert tensors.keys() == TENSORS.keys()
     for name, tensor in tensors.items():
         assert tensor.dtype == TENSORS[name].dtype
         assert torch.equal(tensor, TENSORS[name])
 
 
-def test_arrays_are_the_same_values_as_tensors(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "split.safetensors", TENSORS, ABOUT)
-    arrays, about = load_arrays(tmp_path / "split.safetensors")
+def test_arrays_are_the_tensors(path: Path) -> None:
+    save_tensors(path, TENSORS, ABOUT)
+    arrays, about = load_arrays(path)
     assert about == ABOUT
     for name, tensor in TENSORS.items():
         np.testing.assert_array_equal(arrays[name], tensor.numpy(), strict=True)
 
 
-def test_an_empty_tensor_comes_back(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "none.safetensors", {"images": torch.zeros(0, 1, 28, 28, dtype=torch.uint8)}, {})
-    assert load_tensors(tmp_path / "none.safetensors")[0]["images"].shape == (0, 1, 28, 28)
+def test_empty_tensor(path: Path) -> None:
+    save_tensors(path, {"images": torch.zeros(0, 1, 28, 28, dtype=torch.uint8)}, {})
+    assert load_tensors(path)[0]["images"].shape == (0, 1, 28, 28)
 
 
-def test_fresh_processes_write_the_same_bytes_whatever_the_order_and_the_files_name(tmp_path: Path) -> None:
+def test_same_bytes_in_any_process(tmp_path: Path) -> None:
     code = """
 import sys, torch
 from stages.lib.base.tensors import save_tensors
@@ -89,39 +91,37 @@ save_tensors(sys.argv[1], {n: torch.full((3,), ord(n)) for n in names}, {n: n * 
     assert {file.read_bytes() for file in files} == {(tmp_path / "ours").read_bytes()}
 
 
-def test_writing_the_same_again_changes_no_byte(tmp_path: Path) -> None:
-    path = tmp_path / "split.safetensors"
+def test_same_bytes_in_any_order(path: Path) -> None:
     save_tensors(path, TENSORS, ABOUT)
     before = path.read_bytes()
     save_tensors(path, dict(reversed(TENSORS.items())), dict(reversed(ABOUT.items())))
     assert path.read_bytes() == before
 
 
-def test_a_loaded_file_can_be_replaced_and_what_was_loaded_stays(tmp_path: Path) -> None:
-    path = tmp_path / "split.safetensors"
+def test_replacing_a_loaded_file(path: Path) -> None:
     save_tensors(path, TENSORS, ABOUT)
     labels = load_tensors(path)[0]["labels"]
     save_tensors(path, {"labels": torch.zeros(5)}, ABOUT)
     assert labels.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_what_is_not_json_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_metadata_must_be_json(path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        save_tensors(tmp_path / "split.safetensors", TENSORS, {"share": float("nan")})
-    assert list(tmp_path.iterdir()) == []
+        save_tensors(path, TENSORS, {"share": float("nan")})
+    assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("load", LOADERS)
-def test_a_missing_file_is_named(tmp_path: Path, load: Callable[[Path], Any]) -> None:
-    assert refusal(tmp_path / "none.safetensors", load).startswith("is missing")
+@both_loaders
+def test_missing_file(path: Path, load: Load) -> None:
+    check_refused(path, load, "is missing")
 
 
-@pytest.mark.parametrize("load", LOADERS)
-def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path, load: Callable[[Path], Any]) -> None:
-    refusal(tmp_path, load)
+@both_loaders
+def test_folder_in_place_of_a_file(tmp_path: Path, load: Load) -> None:
+    check_refused(tmp_path, load)
 
 
-@pytest.mark.parametrize("load", LOADERS)
+@both_loaders
 @pytest.mark.parametrize(
     "content",
     [
@@ -137,10 +137,9 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path, load: Callable[[
     ],
     ids=["empty", "a-byte", "zeros", "huge-header", "ones", "no-header", "header-too-long", "html", "png"],
 )
-def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes, load: Callable[[Path], Any]) -> None:
-    path = tmp_path / "split.safetensors"
+def test_no_safetensors_file(path: Path, content: bytes, load: Load) -> None:
     path.write_bytes(content)
-    assert refusal(path, load).startswith("is damaged or no safetensors file of ours")
+    check_refused(path, load, "is damaged")
 
 
 class Hostile:
@@ -153,51 +152,46 @@ class Hostile:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("load", LOADERS)
+@both_loaders
 @pytest.mark.parametrize("kind", ["pickle", "torch.save"])
-def test_a_pickle_is_refused_and_nothing_in_it_runs(tmp_path: Path, load: Callable[[Path], Any], kind: str) -> None:
-    owned, path = tmp_path / "owned", tmp_path / "model_0.safetensors"
+def test_pickle_is_not_opened(path: Path, load: Load, kind: str) -> None:
+    owned = path.with_name("owned")
     if kind == "pickle":
         path.write_bytes(pickle.dumps(Hostile(owned)))
     else:
         torch.save(Hostile(owned), path)
-    refusal(path, load)
+    check_refused(path, load)
     assert not owned.exists()
     if kind == "pickle":
         pickle.loads(path.read_bytes())
         assert owned.exists()  # the bait was good
 
 
-@pytest.mark.parametrize("load", LOADERS)
+@both_loaders
 @pytest.mark.parametrize(
     "metadata", [None, {}, {"format": "pt"}, {"about": ""}, {"about": "no JSON"}, {"about": "[1]"}, {"about": "null"}]
 )
-def test_a_safetensors_file_of_someone_else_is_refused(
-    tmp_path: Path, load: Callable[[Path], Any], metadata: dict[str, str] | None
-) -> None:
-    path = tmp_path / "model_0.safetensors"
+def test_safetensors_file_of_others(path: Path, load: Load, metadata: dict[str, str] | None) -> None:
     save_file(TENSORS, path, metadata=metadata)
-    refusal(path, load)
+    check_refused(path, load)
 
 
-@pytest.mark.parametrize("load", LOADERS)
+@both_loaders
 @pytest.mark.parametrize("about", ["[" * 100_000, '{"seed": ' + "1" * 10_000 + "}"], ids=["deep", "huge-number"])
-def test_metadata_that_would_break_the_parser_is_refused(
-    tmp_path: Path, load: Callable[[Path], Any], about: str
-) -> None:
-    refusal(write_raw(tmp_path / "a.safetensors", {"__metadata__": {"about": about}}), load)
+def test_metadata_that_breaks_the_parser(path: Path, load: Load, about: str) -> None:
+    write_raw(path, {"__metadata__": {"about": about}})
+    check_refused(path, load)
 
 
-@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"])
-def test_numbers_that_numpy_does_not_know_are_refused(tmp_path: Path, dtype: str) -> None:
-    size = {"BF16": 16, "F4": 4}.get(dtype, 8)
+@pytest.mark.parametrize(("dtype", "size"), [("BF16", 16), ("F8_E4M3", 8), ("F8_E5M2", 8), ("F8_E8M0", 8), ("F4", 4)])
+def test_numbers_unknown_to_numpy(path: Path, dtype: str, size: int) -> None:
     tensor = {"dtype": dtype, "shape": [8], "data_offsets": [0, size]}
-    header = {"__metadata__": {"about": "{}"}, "a": tensor}
-    refusal(write_raw(tmp_path / "a.safetensors", header, b"1" * size), load_arrays)
+    write_raw(path, {"__metadata__": {"about": "{}"}, "a": tensor}, b"1" * size)
+    check_refused(path, load_arrays)
 
 
 def damaged(content: bytes, data: st.DataObject) -> bytes:
-    """`content` cut short, made longer, or with some bits flipped."""
+    """Return `content` cut short, made longer, or with some bits flipped."""
     how = data.draw(st.sampled_from(["cut", "longer", "flip"]))
     if how == "cut":
         return content[: data.draw(st.integers(0, len(content) - 1))]
@@ -212,9 +206,7 @@ def damaged(content: bytes, data: st.DataObject) -> bytes:
 
 
 @given(data=st.data(), load=st.sampled_from(LOADERS))
-def test_a_damaged_file_is_refused_by_name_or_read_without_harm(
-    data: st.DataObject, load: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_damage(data: st.DataObject, load: Load, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
     save_tensors(path, TENSORS, ABOUT)
     whole = path.read_bytes()
@@ -226,7 +218,7 @@ def test_a_damaged_file_is_refused_by_name_or_read_without_harm(
         message = str(error)
         assert message.startswith(str(path))
         assert "\n" not in message
-    else:  # a pixel, a name or a number may have changed: DVC's own sums find that
+    else:  # a pixel, a name or a number may have changed: DVC's own checksums find that
         assert len(content) == len(whole)
         assert isinstance(about, dict)
         assert sum(tensor.nbytes for tensor in tensors.values()) == 80

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stages.lib.base.errors import UserError
 from stages.lib.source.idx import MOST_ITEMS, map_idx, unpack_images, unpack_labels, write_idx
+from tests.helpers import refusal
 
 Unpack = Callable[[Path, Path], int]
 
@@ -28,41 +29,38 @@ def compressed(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
-def refusal(tmp_path: Path, unpack: Unpack, damaged: bytes) -> str:
-    """The message with which `unpack` refuses these bytes; checks what every refusal owes to the user."""
+def complaint_of(tmp_path: Path, unpack: Unpack, damaged: bytes) -> str:
+    """The line with which `unpack` refuses these bytes; it names file and remedy, and nothing is left behind."""
     path, target = tmp_path / "given.gz", tmp_path / "unpacked" / "file"
     path.write_bytes(damaged)
-    with pytest.raises(UserError) as caught:
-        unpack(path, target)
-    message = str(caught.value)
-    assert message.startswith(str(path))
-    assert f"`rm {path}`" in message
-    assert "dvc repro fetch" in message
-    assert "\n" not in message
+    line = refusal(unpack, path, target)
+    assert line.startswith(str(path))
+    assert f"`rm {path}`" in line
+    assert "dvc repro fetch" in line
     assert list(target.parent.iterdir()) == [], "something was left behind"
-    return message
+    return line
 
 
-def test_images_come_back_as_written(tmp_path: Path) -> None:
+def test_images_come_back(tmp_path: Path) -> None:
     write_idx(tmp_path / "images.gz", (3, 28, 28), [IMAGES[:1], IMAGES[1:]])
     assert unpack_images(tmp_path / "images.gz", tmp_path / "images") == 3
     assert (tmp_path / "images").read_bytes() == IMAGES_IDX
 
 
-def test_labels_come_back_as_written(tmp_path: Path) -> None:
+def test_labels_come_back(tmp_path: Path) -> None:
     write_idx(tmp_path / "labels.gz", (5,), [LABELS[:4], LABELS[4:]])
     assert unpack_labels(tmp_path / "labels.gz", tmp_path / "labels") == 5
     assert (tmp_path / "labels").read_bytes() == LABELS_IDX
 
 
-def test_the_same_content_gives_the_same_bytes_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_bytes_at_any_time_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path / "a.gz", (5,), [LABELS])
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
     write_idx(tmp_path / "other" / "b.gz", (5,), [LABELS[:2], LABELS[2:]])
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "other" / "b.gz").read_bytes()
 
 
-def test_a_written_file_is_plain_gzip_of_level_6_without_time_and_name(tmp_path: Path) -> None:
+def test_gzip_level_and_header(tmp_path: Path) -> None:
     content = np.cumsum(np.random.default_rng(0).integers(-1, 2, 100_000)) % 10  # a walk: the level shows
     write_idx(tmp_path / "labels.gz", (100_000,), [content.astype(np.uint8)])
     packed = (tmp_path / "labels.gz").read_bytes()
@@ -71,13 +69,13 @@ def test_a_written_file_is_plain_gzip_of_level_6_without_time_and_name(tmp_path:
     assert packed[10:] == gzip.compress(whole, compresslevel=6, mtime=0)[10:]
 
 
-def test_a_chunk_that_is_not_contiguous_is_written_row_by_row(tmp_path: Path) -> None:
+def test_chunk_that_is_not_contiguous(tmp_path: Path) -> None:
     write_idx(tmp_path / "images.gz", (3, 28, 28), [np.asfortranarray(IMAGES)])
     assert gzip.decompress((tmp_path / "images.gz").read_bytes()) == IMAGES_IDX
 
 
 @pytest.mark.parametrize("chunk", [LABELS[:4], LABELS.astype(np.int64), LABELS[:, None]], ids=["few", "int64", "shape"])
-def test_chunks_that_break_the_promise_leave_no_file(tmp_path: Path, chunk: NDArray[np.uint8]) -> None:
+def test_wrong_chunks_leave_no_file(tmp_path: Path, chunk: NDArray[np.uint8]) -> None:
     with pytest.raises(AssertionError, match=r"labels\.gz"):
         write_idx(tmp_path / "labels.gz", (5,), [chunk])
     assert list(tmp_path.iterdir()) == []
@@ -86,16 +84,14 @@ def test_chunks_that_break_the_promise_leave_no_file(tmp_path: Path, chunk: NDAr
 @pytest.mark.parametrize(
     ("content", "expected"), [(IMAGES_IDX, IMAGES), (LABELS_IDX, LABELS)], ids=["images", "labels"]
 )
-def test_an_unpacked_file_is_mapped_in_the_shape_of_its_header(
-    tmp_path: Path, content: bytes, expected: NDArray[np.uint8]
-) -> None:
+def test_mapped_in_the_shape_of_the_header(tmp_path: Path, content: bytes, expected: NDArray[np.uint8]) -> None:
     (tmp_path / "unpacked").write_bytes(content)
     mapped = map_idx(tmp_path / "unpacked")
     assert (mapped.dtype, mapped.shape) == (expected.dtype, expected.shape)
     assert np.array_equal(mapped, expected)
 
 
-def test_changes_to_mapped_images_do_not_reach_the_file(tmp_path: Path) -> None:
+def test_changes_stay_in_memory(tmp_path: Path) -> None:
     (tmp_path / "unpacked").write_bytes(IMAGES_IDX)
     mapped = map_idx(tmp_path / "unpacked")
     mapped[:] = 0
@@ -104,9 +100,10 @@ def test_changes_to_mapped_images_do_not_reach_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unpack", [unpack_images, unpack_labels])
-def test_a_missing_file_is_named(tmp_path: Path, unpack: Unpack) -> None:
-    with pytest.raises(UserError, match=r"gone\.gz is missing; run `dvc repro fetch`"):
-        unpack(tmp_path / "gone.gz", tmp_path / "target")
+def test_missing_file(tmp_path: Path, unpack: Unpack) -> None:
+    line = refusal(unpack, tmp_path / "gone.gz", tmp_path / "target")
+    assert f"{tmp_path / 'gone.gz'} is missing" in line
+    assert "dvc repro" in line
 
 
 @pytest.mark.parametrize(
@@ -122,8 +119,8 @@ def test_a_missing_file_is_named(tmp_path: Path, unpack: Unpack) -> None:
         (IMAGES_IDX + b"\0", "goes on after the 2352 bytes"),
     ],
 )
-def test_images_that_break_the_format_are_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
-    assert complaint in refusal(tmp_path, unpack_images, compressed(content))
+def test_wrong_images(tmp_path: Path, content: bytes, complaint: str) -> None:
+    assert complaint in complaint_of(tmp_path, unpack_images, compressed(content))
 
 
 @pytest.mark.parametrize(
@@ -137,16 +134,11 @@ def test_images_that_break_the_format_are_refused(tmp_path: Path, content: bytes
         (LABELS_IDX[:-2] + b"\x0a\x05", "has 10 at position 3; labels are 0 to 9"),
     ],
 )
-def test_labels_that_break_the_format_are_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
-    assert complaint in refusal(tmp_path, unpack_labels, compressed(content))
+def test_wrong_labels(tmp_path: Path, content: bytes, complaint: str) -> None:
+    assert complaint in complaint_of(tmp_path, unpack_labels, compressed(content))
 
 
-def test_a_file_that_goes_on_after_its_last_piece_is_refused(tmp_path: Path) -> None:
-    content = struct.pack(">2I", 0x801, 1_500_000) + bytes(1_500_001)
-    assert "goes on after the 1500000 bytes" in refusal(tmp_path, unpack_labels, compressed(content))
-
-
-def test_a_single_image_and_a_single_label_are_enough(tmp_path: Path) -> None:
+def test_single_item(tmp_path: Path) -> None:
     for unpack, content in ((unpack_images, struct.pack(">4I", 0x803, 1, 28, 28) + bytes(784)),
                             (unpack_labels, struct.pack(">2I", 0x801, 1) + bytes(1))):  # fmt: skip
         (tmp_path / "one.gz").write_bytes(compressed(content))
@@ -154,53 +146,57 @@ def test_a_single_image_and_a_single_label_are_enough(tmp_path: Path) -> None:
         assert (tmp_path / "one").read_bytes() == content
 
 
-def test_as_many_labels_as_allowed_are_unpacked(tmp_path: Path) -> None:
+def test_most_labels(tmp_path: Path) -> None:
     content = struct.pack(">2I", 0x801, MOST_ITEMS) + bytes(MOST_ITEMS)
     (tmp_path / "most.gz").write_bytes(gzip.compress(content, compresslevel=1, mtime=0))
     assert unpack_labels(tmp_path / "most.gz", tmp_path / "most") == MOST_ITEMS
 
 
-def test_the_position_of_a_wrong_label_counts_over_all_pieces(tmp_path: Path) -> None:
+def test_errors_in_a_later_piece(tmp_path: Path) -> None:
     labels = bytearray(3_000_000)
+    content = struct.pack(">2I", 0x801, len(labels))
+    assert "goes on after the 3000000 bytes" in complaint_of(
+        tmp_path, unpack_labels, compressed(content + labels + b"\0")
+    )
     labels[2_500_000] = 77
-    content = struct.pack(">2I", 0x801, len(labels)) + labels
-    assert "has 77 at position 2500000;" in refusal(tmp_path, unpack_labels, compressed(content))
+    assert "has 77 at position 2500000;" in complaint_of(tmp_path, unpack_labels, compressed(content + labels))
 
 
-def test_a_page_of_html_under_the_name_is_refused(tmp_path: Path) -> None:
-    assert "is no gzip file" in refusal(tmp_path, unpack_images, b"<!DOCTYPE html><title>404</title>")
+WRONG_CHECKSUM = bytearray(compressed(IMAGES_IDX))
+WRONG_CHECKSUM[-8] ^= 1
 
 
-def test_a_truncated_download_is_refused(tmp_path: Path) -> None:
-    assert "is cut short" in refusal(tmp_path, unpack_images, compressed(IMAGES_IDX)[:-9])
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"<!DOCTYPE html><title>404</title>", "is no gzip file"),
+        (compressed(IMAGES_IDX)[:-9], "is cut short"),
+        (bytes(WRONG_CHECKSUM), "CRC check failed"),
+    ],
+)
+def test_wrong_gzip(tmp_path: Path, content: bytes, complaint: str) -> None:
+    assert complaint in complaint_of(tmp_path, unpack_images, content)
 
 
-def test_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
-    packed = bytearray(compressed(LABELS_IDX))
-    packed[-8] ^= 1
-    assert "CRC check failed" in refusal(tmp_path, unpack_labels, bytes(packed))
-
-
-def test_an_older_target_survives_a_damaged_file(tmp_path: Path) -> None:
+def test_older_target_survives(tmp_path: Path) -> None:
     (tmp_path / "labels").write_text("older")
     (tmp_path / "labels.gz").write_bytes(compressed(LABELS_IDX)[:-1])
-    with pytest.raises(UserError):
-        unpack_labels(tmp_path / "labels.gz", tmp_path / "labels")
+    refusal(unpack_labels, tmp_path / "labels.gz", tmp_path / "labels")
     assert (tmp_path / "labels").read_text() == "older"
 
 
 @pytest.mark.parametrize("promised", [1, MOST_ITEMS + 1])
-def test_a_decompression_bomb_stops_at_the_promised_length(tmp_path: Path, promised: int) -> None:
+def test_decompression_bomb(tmp_path: Path, promised: int) -> None:
     bomb = compressed(struct.pack(">4I", 0x803, promised, 28, 28) + bytes(16 << 20))
     tracemalloc.start()
     try:
-        refusal(tmp_path, unpack_images, bomb)
+        complaint_of(tmp_path, unpack_images, bomb)
         assert tracemalloc.get_traced_memory()[1] < 2 << 20, "memory grew with the bomb"
     finally:
         tracemalloc.stop()
 
 
-def test_memory_stays_bounded_for_many_images(tmp_path: Path) -> None:
+def test_memory_for_many_images(tmp_path: Path) -> None:
     count, chunk = 60_000, np.zeros((1000, 28, 28), np.uint8)
     tracemalloc.start()
     try:
@@ -261,25 +257,20 @@ def accepted(unpack: Unpack, given: bytes) -> bytes | None:
 @pytest.mark.parametrize(
     ("unpack", "content"), [(unpack_images, IMAGES_IDX), (unpack_labels, LABELS_IDX)], ids=["images", "labels"]
 )
-@settings(max_examples=100, deadline=None)
 @given(damages=DAMAGES)
-def test_damage_to_the_compressed_bytes_is_refused_or_harmless(
-    unpack: Unpack, content: bytes, damages: list[Damage]
-) -> None:
+def test_damage_to_compressed_bytes(unpack: Unpack, content: bytes, damages: list[Damage]) -> None:
     assert accepted(unpack, damage(compressed(content), damages)) in (None, content)
 
 
-@settings(max_examples=100, deadline=None)
 @given(damages=DAMAGES)
-def test_damage_to_the_format_is_refused_unless_it_still_is_three_images(damages: list[Damage]) -> None:
+def test_damage_to_images(damages: list[Damage]) -> None:
     # Compressed anew, so that gzip's checksum is right: pixels may differ, and nothing else may.
     found = accepted(unpack_images, compressed(damage(IMAGES_IDX, damages)))
     assert found is None or (len(found) == len(IMAGES_IDX) and found[:16] == IMAGES_IDX[:16])
 
 
-@settings(max_examples=100, deadline=None)
 @given(damages=DAMAGES)
-def test_damage_to_labels_is_refused_unless_they_still_are_labels(damages: list[Damage]) -> None:
+def test_damage_to_labels(damages: list[Damage]) -> None:
     found = accepted(unpack_labels, compressed(damage(LABELS_IDX, damages)))
     if found is not None:
         (count,) = struct.unpack(">I", found[4:8])

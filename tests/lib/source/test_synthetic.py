@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.lib.source.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from stages.lib.source.fashion_mnist import CLASS_NAMES, RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.source.idx import unpack_images, unpack_labels
 from stages.lib.source.synthetic import write_synthetic
+from tests.helpers import model_params
 
 
 def images_in(folder: Path, name: str) -> NDArray[np.uint8]:
@@ -27,53 +28,53 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_same_seed_gives_the_same_bytes(drawn: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bytes(drawn: Path, tmp_path: Path) -> None:
     write_synthetic(tmp_path, seed=42, train=1200, test=300)
     for file in RAW_FILES:
         assert (tmp_path / file.name).read_bytes() == (drawn / file.name).read_bytes()
 
 
-def test_another_seed_gives_other_images(drawn: Path, tmp_path: Path) -> None:
+def test_another_seed(drawn: Path, tmp_path: Path) -> None:
     write_synthetic(tmp_path, seed=7, train=1200, test=300)
     for name in (TRAIN_IMAGES, TEST_IMAGES):
         assert (tmp_path / name).read_bytes() != (drawn / name).read_bytes()
 
 
-def test_the_first_images_are_the_same_however_many_follow(drawn: Path, tmp_path: Path) -> None:
+def test_first_images_do_not_depend_on_later_ones(drawn: Path, tmp_path: Path) -> None:
     write_synthetic(tmp_path, seed=42, train=150, test=10)
     assert np.array_equal(images_in(tmp_path, TRAIN_IMAGES), images_in(drawn, TRAIN_IMAGES)[:150])
     assert np.array_equal(labels_in(tmp_path, TRAIN_LABELS), labels_in(drawn, TRAIN_LABELS)[:150])
 
 
-def test_every_class_is_drawn_as_often_as_the_others(drawn: Path) -> None:
+def test_classes_are_equally_frequent(drawn: Path) -> None:
     assert np.bincount(labels_in(drawn, TRAIN_LABELS)).tolist() == [120] * 10
     assert np.bincount(labels_in(drawn, TEST_LABELS)).tolist() == [30] * 10
 
 
-def test_neighbours_are_not_in_the_order_of_the_classes(drawn: Path) -> None:
+def test_random_order_of_classes(drawn: Path) -> None:
     labels = labels_in(drawn, TRAIN_LABELS).astype(int)
     assert len(set(np.diff(labels[:100]).tolist())) > 5
 
 
-def test_garments_are_light_on_a_black_ground(drawn: Path) -> None:
+def test_light_on_black(drawn: Path) -> None:
     images = images_in(drawn, TRAIN_IMAGES)
     assert np.median(images[:, 0, 0]) == 0
     assert (images.max(axis=(1, 2)) > 30).all()
     assert 0.2 < (images > 0).mean() < 0.7
 
 
-def test_no_test_image_is_a_training_image(drawn: Path) -> None:
+def test_no_image_twice(drawn: Path) -> None:
     train = {image.tobytes() for image in images_in(drawn, TRAIN_IMAGES)}
     assert len(train) == 1200
     assert not train & {image.tobytes() for image in images_in(drawn, TEST_IMAGES)}
 
 
-def test_the_files_pass_the_checks_of_the_real_ones(drawn: Path, tmp_path: Path) -> None:
+def test_files_pass_the_checks(drawn: Path, tmp_path: Path) -> None:
     assert unpack_images(drawn / TRAIN_IMAGES, tmp_path / "images") == 1200
     assert unpack_labels(drawn / TRAIN_LABELS, tmp_path / "labels") == 1200
 
 
-def test_torchvision_reads_the_files_as_fashion_mnist(drawn: Path, tmp_path: Path) -> None:
+def test_torchvision_reads_them(drawn: Path, tmp_path: Path) -> None:
     from torchvision.datasets import FashionMNIST
 
     for file in RAW_FILES:
@@ -86,13 +87,11 @@ def test_torchvision_reads_the_files_as_fashion_mnist(drawn: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_three_models_come_out_in_the_order_of_the_real_images(tmp_path: Path) -> None:
+def test_order_of_the_three_models(tmp_path: Path) -> None:
     import torch
 
-    from stages.lib.learning.models import build_model
     from stages.lib.data.datasets import Split
-    from stages.lib.source.fashion_mnist import CLASS_NAMES
-    from stages.lib.base.params import ModelParams
+    from stages.lib.learning.models import build_model
     from stages.lib.learning.training import fit
 
     write_synthetic(tmp_path, seed=42, train=6000, test=1000)
@@ -107,7 +106,6 @@ def test_the_three_models_come_out_in_the_order_of_the_real_images(tmp_path: Pat
         torch.manual_seed(42)
         model = build_model(arch, 10, 10)
         torch.manual_seed(42)
-        params = ModelParams(arch, hidden_units=10, epochs=3, batch_size=32, lr=0.1)
-        accuracy[arch] = [epoch.test_acc for epoch in fit(model, params, train, test)][-1]
+        accuracy[arch] = [epoch.test_acc for epoch in fit(model, model_params(arch), train, test)][-1]
     assert accuracy["tiny_vgg"] > accuracy["linear"] + 5
     assert accuracy["linear"] > accuracy["mlp"]

@@ -1,0 +1,94 @@
+"""What test files import: the project's root, types of the shared fixtures, and small functions.
+
+Fixtures stand in conftest.py, which cannot be imported.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+from packaging.version import Version
+from ruamel.yaml import YAML
+
+from stages.lib.base.errors import UserError
+from stages.lib.base.params import ModelParams
+
+if TYPE_CHECKING:
+    from stages.lib.data.datasets import Split
+
+PROJECT = Path(__file__).parents[1]
+
+MakeSplit: TypeAlias = "Callable[..., Split]"
+RunStage = Callable[..., CompletedProcess[str]]
+SetParams = Callable[[dict[str, Any]], None]
+Shell = Callable[..., str]
+StageRefusal = Callable[..., str]
+StagesRun = Callable[[str], list[str]]
+
+
+def model_params(arch: str = "linear", **changes: Any) -> ModelParams:
+    """Return the lecture's hyperparameters for an architecture, with `changes`."""
+    return ModelParams(arch=arch, **{"hidden_units": 10, "epochs": 3, "batch_size": 32, "lr": 0.1} | changes)
+
+
+def refusal(call: Callable[..., Any], *arguments: Any) -> str:
+    """Return the one line of the `UserError` that `call(*arguments)` raises."""
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def set_keys(path: Path, changes: dict[str, Any]) -> None:
+    """Set keys of a YAML file, such as `model_1.lr`; its comments stay."""
+    yaml = YAML()
+    yaml.width = 1000
+    tree = yaml.load(path)
+    for name, value in changes.items():
+        *blocks, key = name.split(".")
+        block = tree
+        for step in blocks:
+            block = block[step]
+        block[key] = value
+    yaml.dump(tree, path)
+
+
+def write_inputs(folder: Path, changes: dict[str, Any]) -> None:
+    """Write what every stage reads: the lecture's params.yaml with `changes`, and the library versions as they are."""
+    (folder / "params.yaml").write_bytes((PROJECT / "tests/lecture_params.yaml").read_bytes())
+    set_keys(folder / "params.yaml", changes)
+    libraries = tomllib.loads((PROJECT / "versions.toml").read_text())
+    lines = [f'{library} = "{Version(version(library)).public}"\n' for library in libraries]
+    (folder / "versions.toml").write_text("".join(lines))
+
+
+def run_process(stage: str, *arguments: str, folder: Path | None = None, **variables: str) -> CompletedProcess[str]:
+    """Run `python -m stages.<stage>` in a process of its own, in `folder` or the current one."""
+    return subprocess.run(
+        [sys.executable, "-Bm", f"stages.{stage}", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+
+
+def file_names(folder: Path) -> set[str]:
+    """Return the paths of all files in `folder`."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def read_curve(folder: Path, name: str) -> list[dict[str, float]]:
+    """Read the curve of a model, one row for each epoch."""
+    rows = csv.DictReader((folder / f"plots/curves/{name}.csv").read_text().splitlines())
+    return [{key: float(value) for key, value in row.items()} for row in rows]

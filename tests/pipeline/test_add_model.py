@@ -1,0 +1,33 @@
+"""`make model`: a new model trains alone, and the others are left alone."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Shell, StagesRun
+
+pytestmark = pytest.mark.slow
+
+ARCHITECTURE = '''
+"""A linear classifier."""
+
+from torch import nn
+
+
+def build(hidden_units: int, num_classes: int) -> nn.Module:
+    """Build the classifier."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))
+'''
+
+
+def test_new_model_trains_alone(project: Path, shell: Shell, stages_run: StagesRun) -> None:
+    Path("stages/architectures/ours.py").write_text(ARCHITECTURE)
+    shell("python -m stages.commands.add_model model_7 ours")
+    winner = Path("metrics/best.json").read_bytes()
+    ran = stages_run(shell("dvc repro"))
+    same_winner = Path("metrics/best.json").read_bytes() == winner
+    assert ran == ["train_model_7", "evaluate", "compare"] + ([] if same_winner else ["confusion"])
+    assert '"model_7": {' in Path("metrics/compare.json").read_text()
+    for table in ("plots/compare.csv", "plots/curves.csv"):
+        assert "model_7" in Path(table).read_text()
+    shell("dvc status -q")

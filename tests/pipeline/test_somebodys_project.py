@@ -1,0 +1,23 @@
+"""The tests pass in a project that somebody uses: they bring the lecture's parameters along where they need them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import SetParams, Shell
+
+pytestmark = pytest.mark.slow
+
+
+def test_fast_tests_pass_there(project: Path, shell: Shell, set_params: SetParams) -> None:
+    """Another learning rate, a model more, both with their results, and the branch of an experiment on top."""
+    set_params({"model_0.lr": 0.05, "seed": 7, "confusion.samples": 4})
+    shell("dvc repro && git add --all && git commit -qm 'Another learning rate'")
+    shell("python -m stages.commands.add_model model_3 mlp")
+    shell("git add --all && dvc repro && git add --all && git commit -qm 'A model more'")
+    shell("dvc exp run --name wider -S model_3.hidden_units=20 && dvc exp branch wider wider")
+    shell("git checkout -q . && git checkout -q wider && dvc checkout -q")
+    printed = shell(
+        "python -m pytest -q -m 'not slow' -p no:cacheprovider -p no:xdist -o addopts=--import-mode=importlib"
+    )
+    assert "passed" in printed.splitlines()[-1]
