@@ -29,6 +29,7 @@ def main() -> None:
     """Train in this process, or in several that share each batch."""
     name = parse_name()
     params = load_params()
+    params.model(name)  # a name that is not there is refused before anything starts
     if params.train.processes > 1 and not is_distributed():
         start_processes(params.train.processes, partial(train_model, name, params))
     else:

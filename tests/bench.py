@@ -163,7 +163,7 @@ def run_side(side: str, name: str, epochs: int, threads: int | None = None, **en
 
 
 def race_models(rounds: int, epochs: int) -> None:
-    print(f"{'model':<24}{'lecture s':>20}{'stage s':>20}{'stage images/s':>16}{'ratio':>20}")
+    print(f"{'model':<24}{'lecture s':>20}{'stage s':>20}{'stage images/s':>16}{'ratio':>22}")
     for name in MODELS:
         sides: dict[str, list[dict[str, Any]]] = {"lecture": [], "stage": []}
         for _ in range(rounds):
@@ -172,7 +172,7 @@ def race_models(rounds: int, epochs: int) -> None:
         lecture, stage = ([result["seconds"] for result in results] for results in sides.values())
         ratios = [slow / fast for slow, fast in zip(lecture, stage, strict=True)]
         speed = sides["stage"][0]["images"] / statistics.median(stage)
-        print(f"{name:<24}{spread(lecture):>20}{spread(stage):>20}{speed:>16,.0f}{spread(ratios, 'x'):>20}", flush=True)
+        print(f"{name:<24}{spread(lecture):>20}{spread(stage):>20}{speed:>16,.0f}{spread(ratios, 'x'):>22}", flush=True)
         same = sides["stage"][0] if name != "model_2" else run_side("contiguous", name, epochs)
         if same["losses"] != sides["lecture"][0]["losses"]:
             sys.exit(f"{name}: losses differ: {sides['lecture'][0]['losses']} and {same['losses']}")

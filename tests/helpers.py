@@ -5,6 +5,7 @@ Fixtures stand in conftest.py, which cannot be imported.
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -92,3 +93,18 @@ def read_curve(folder: Path, name: str) -> list[dict[str, float]]:
     """Read the curve of a model, one row for each epoch."""
     rows = csv.DictReader((folder / f"plots/curves/{name}.csv").read_text().splitlines())
     return [{key: float(value) for key, value in row.items()} for row in rows]
+
+
+def start(command: str, environment: dict[str, str], stdout: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+    """Start a command in a process group of its own, as a terminal does: Ctrl-C reaches every process of the group."""
+    return subprocess.Popen(
+        command.split(),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A shell has what it starts with & ignore Ctrl-C, perhaps these tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )

@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stages.lib.source.fashion_mnist import RAW_FILES, TRAIN_LABELS
 from tests.helpers import RunStage, SetParams, StageRefusal, file_names
+from tests.lib.source.server import NOBODY
 
 MIRROR = os.environ.get("FASHION_MNIST_MIRROR", "")  # of the published files
 NAMES = {file.name for file in RAW_FILES}
@@ -24,22 +23,14 @@ def _no_mirror_but_those_given(workspace: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FASHION_MNIST_MIRROR", "")
 
 
-@pytest.fixture
-def refusing() -> Iterator[str]:
-    """An address where nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
-
-
-def test_no_mirror(run_stage: RunStage, set_params: SetParams, refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_params({"fetch.mirrors": [refusing, "absent/folder"]})
+def test_no_mirror(run_stage: RunStage, set_params: SetParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_params({"fetch.mirrors": [NOBODY, "absent/folder"]})
     monkeypatch.setenv("FASHION_MNIST_MIRROR", "~/nowhere at all")
     done = run_stage("fetch")
     assert (done.returncode, done.stdout) == (1, "")
     first, second, message = done.stderr.splitlines()
     assert first.startswith("fetch: ~/nowhere at all: no such folder")
-    assert second.startswith(f"fetch: {refusing}: connection refused")
+    assert second.startswith(f"fetch: {NOBODY}: connection refused")
     for part in ("~/nowhere at all: no such", "absent/folder: no such", "FASHION_MNIST_MIRROR", "source=synthetic"):
         assert part in message
     assert not Path("data").exists()
@@ -73,10 +64,8 @@ def test_wrong_source(stage_refusal: StageRefusal, set_params: SetParams) -> Non
 
 
 @pytest.mark.skipif(not MIRROR, reason="FASHION_MNIST_MIRROR is not set")
-def test_published_files(
-    run_stage: RunStage, set_params: SetParams, refusing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_params({"fetch.mirrors": [refusing]})
+def test_published_files(run_stage: RunStage, set_params: SetParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_params({"fetch.mirrors": [NOBODY]})
     monkeypatch.setenv("FASHION_MNIST_MIRROR", MIRROR)
     done = run_stage("fetch")
     assert (done.returncode, done.stderr) == (0, "")

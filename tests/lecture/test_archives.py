@@ -4,10 +4,9 @@ import errno
 import io
 import stat
 import tempfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from stages.lecture.archives import download_and_unpack
 from stages.lib.base.errors import UserError
 from tests.helpers import refusal
+from tests.lib.source.server import NOBODY, serving
 
 Serve = Callable[[bytes], str]
 Entries = dict[str, bytes] | list[tuple[str | zipfile.ZipInfo, bytes]]
@@ -34,29 +34,14 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """`serve(body)` starts a server that answers every request with these bytes; returns the address of a zip file."""
-    servers = []
+    """`serve(body)` starts a server that answers with these bytes; returns the address of a zip file."""
+    with ExitStack() as servers:
 
-    def start(body: bytes) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+        def start(body: bytes) -> str:
+            address = servers.enter_context(serving(lambda request: request.reply(200, body)))
+            return address.replace("://", "://me:secret@") + "data/food%20images.zip?token=secret"
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return f"http://me:secret@127.0.0.1:{server.server_port}/data/food%20images.zip?token=secret"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def zipped(entries: Entries, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -113,7 +98,7 @@ def test_local_archive_is_not_removed() -> None:
 
 def test_existing_folder_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data/food").mkdir(parents=True)
-    assert download_and_unpack("http://127.0.0.1:1/never-asked.zip", "food") == Path("data/food")
+    assert download_and_unpack(NOBODY + "never-asked.zip", "food") == Path("data/food")
     assert "data/food exists already" in capsys.readouterr().out
     Path("data/file").touch()
     assert "data/file is not a folder" in refusal(download_and_unpack, "given.zip", "file")
@@ -189,7 +174,7 @@ def test_no_zip_archive(body: bytes, serve: Serve) -> None:
         ("absent.zip", "no such file"),
         ("ftp://host/a.zip", "ftp: is not supported"),
         ("file://host/a.zip", "takes the whole path"),
-        ("http://127.0.0.1:1/a.zip", "connection refused; check the address"),
+        (NOBODY + "a.zip", "connection refused; check the address"),
         ("http://[::1/a.zip", "not a valid address; check the address"),
     ],
 )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -19,13 +20,23 @@ from tests.helpers import PROJECT, SetParams, Shell, StagesRun, set_keys
 
 SMALL = {
     "fetch.source": "synthetic",
-    "fetch.synthetic": {"train": 600, "test": 200, "seed": 42},
+    "fetch.synthetic.train": 600,
+    "fetch.synthetic.test": 200,
     "train.device": "cpu",
     "train.threads": 1,
     "model_0.epochs": 10,  # so that it wins by far
     "model_1.epochs": 1,
     "model_2.epochs": 1,
 }
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings by their full names."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 @pytest.fixture(scope="session")
@@ -85,8 +96,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
     shell("git config user.name Tester && git config user.email tester@example.com", folder=project)
     # Whatever somebody made of params.yaml: the lecture's models have the lecture's parameters, others stay.
     lecture = YAML(typ="safe").load(PROJECT / "tests/lecture_params.yaml")
-    set_keys(project / "params.yaml", lecture)
-    set_keys(project / "params.yaml", SMALL)
+    set_keys(project / "params.yaml", dict(leaves(lecture)) | SMALL)
     shell("git add --all && git commit -qm 'Small parameters'", folder=project)
     shell("dvc repro", folder=project)
     shell("git add --all && git commit -qm 'Results'", folder=project)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import PROJECT, SetParams, Shell, StagesRun
+from tests.helpers import PROJECT, SetParams, Shell, StagesRun, start
 
 pytestmark = pytest.mark.slow
 
@@ -192,14 +192,7 @@ def test_way_back_from_a_failed_experiment(project: Path, shell: Shell) -> None:
 
 
 def test_way_back_from_an_interrupted_experiment(project: Path, environment: dict[str, str], shell: Shell) -> None:
-    with subprocess.Popen(
-        ["dvc", "exp", "run", "-S", "model_1.epochs=10000"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # as from a terminal: Ctrl-C reaches every process of the group
-    ) as run:
+    with start("dvc exp run -S model_1.epochs=10000", environment, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         for line in run.stdout:
             if "Epoch: 2 " in line:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.helpers import PROJECT, SetParams, Shell
+from tests.helpers import PROJECT, SetParams, Shell, start
 
 pytestmark = pytest.mark.slow
 
@@ -55,18 +55,7 @@ def left_overs() -> list[Path]:
     return [path for path in Path().rglob("*.tmp") if ".dvc" not in path.parts and path.name != "tmp"]
 
 
-def start(command: str, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        command.split(),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def kill_group(process: "subprocess.Popen[bytes]") -> None:
+def kill_group(process: "subprocess.Popen[str]") -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

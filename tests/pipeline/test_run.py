@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from tests.helpers import SetParams, Shell, StagesRun
+from tests.helpers import SetParams, Shell, StagesRun, start
 
 pytestmark = pytest.mark.slow
 
@@ -149,14 +149,7 @@ def test_ctrl_c_in_a_training(
     group_lives: Callable[[int], bool],
 ) -> None:
     set_params({"model_1.epochs": 10_000, "model_2.epochs": 10_000})
-    with subprocess.Popen(
-        RUN.split(),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # as from a terminal: Ctrl-C reaches every process of the group
-    ) as run:
+    with start(RUN, environment, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         for line in run.stdout:
             if "Epoch: 2 " in line:

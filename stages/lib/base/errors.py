@@ -24,8 +24,8 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
     """Run `main`; turn what a user can cause into one line on stderr that starts with `name`.
 
     Exits with 1 after a `UserError` or an `OSError` (disk full, no permission), and with 130 after Ctrl-C.
-    Anything else is a mistake of ours, or of an architecture, and keeps its traceback. DVC has removed the outputs of
-    a stage that it runs: then a line more gives the way back.
+    Anything else is a mistake of ours, or of an architecture, and keeps its traceback. DVC removes the outputs of a
+    stage before it runs it: there a line more gives the way back.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,6 +60,6 @@ def exit_at_once() -> None:
 def exit_with(message: str, status: int) -> None:
     """Print `message` on stderr, with the way back where DVC runs the stage, and exit."""
     print(message, file=sys.stderr)
-    if stage := os.environ.get("DVC_STAGE"):
-        print(f"DVC has removed what {stage} had made: mend it and run again, or {WAY_BACK}", file=sys.stderr)
+    if "DVC_STAGE" in os.environ:
+        print(f"Mend it and run again, or go back: {WAY_BACK}", file=sys.stderr)
     sys.exit(status)

@@ -1,10 +1,9 @@
-"""A model file is all that is needed to have the model again."""
+"""Models: built from an architecture's file, saved, and loaded from their own file alone."""
 
-import pickle
-import resource
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,143 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import nn
 
-from stages.lib.learning.models import build_model
-from stages.lib.learning.models import Checkpoint, load_checkpoint, save_checkpoint
-from stages.lib.learning.devices import place
+from stages import architectures
 from stages.lib.base.errors import UserError
-from stages.lib.source.fashion_mnist import CLASS_NAMES
-from stages.lib.base.params import ModelParams
 from stages.lib.base.tensors import load_tensors, save_tensors
+from stages.lib.learning import models
+from stages.lib.learning.devices import place
+from stages.lib.learning.models import (
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    refuse_project_imports,
+    save_checkpoint,
+)
+from stages.lib.source.fashion_mnist import CLASS_NAMES
+from tests.helpers import PROJECT, model_params, refusal
 
-ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ["linear", "mlp", "tiny_vgg"]
+MODEL = "nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(), nn.Linear(784, num_classes))"
 
 
-def settings(arch: str, hidden_units: int = 10, memory_format: str = "contiguous") -> ModelParams:
-    return ModelParams(arch, hidden_units, epochs=3, batch_size=32, lr=0.1, memory_format=memory_format)
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def build_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], nn.Module]]:
+    """`build_from(code)` builds the model for seven classes of an architecture with this code."""
+    monkeypatch.setattr(architectures, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(models, "ARCHITECTURES", tmp_path)
+
+    def build(code: str) -> nn.Module:
+        (tmp_path / "ours.py").write_text(code)
+        return build_model("ours", 10, 7)
+
+    yield build
+    sys.modules.pop("stages.architectures.ours", None)
+
+
+def building(body: str) -> str:
+    return f"from torch import nn\n\n\ndef build(hidden_units, num_classes):\n    {body}\n"
+
+
+def test_model_is_ready_to_train(build_from: Callable[[str], nn.Module]) -> None:
+    model = build_from(building(f"return {MODEL}"))
+    assert model.training
+    assert model(torch.zeros(5, 1, 28, 28)).shape == (5, 7)
+
+
+def test_checking_a_model_changes_nothing(
+    build_from: Callable[[str], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(42)
+        model = build_from(building(f"return {MODEL}"))
+        states.append([*model.state_dict().values(), torch.get_rng_state()])
+        monkeypatch.setattr(models, "_find_problem", lambda *_: None)
+    assert all(torch.equal(*pair) for pair in zip(*states, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("def build(:\n", SyntaxError, "ours.py, line 1"),
+        ("import no_such_package\n", ModuleNotFoundError, "no_such_package"),
+        ("", AttributeError, "build"),
+        ("build = 3\n", TypeError, "not callable"),
+        ("def build():\n    pass\n", TypeError, "2 were given"),
+        (building("raise ValueError('too\\nsmall')"), ValueError, "too\nsmall"),
+        (building("return " + MODEL.replace("Linear(784", "Linear(100")), RuntimeError, "1x784 and 100x7"),
+    ],
+    ids=["syntax", "import", "no-build", "no-function", "no-arguments", "raises", "wrong-input"],
+)
+def test_error_of_an_architecture_passes(
+    build_from: Callable[[str], nn.Module], code: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        build_from(code)
+    assert caught.type is error  # and no UserError, which shows no traceback
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return None", "NoneType"),
+        ("return nn.Flatten()", "no weights"),
+        (f"return {MODEL.replace('num_classes', '13')}", "[1, 13], not logits [1, 7]"),
+        ("return nn.Sequential(nn.Flatten(), nn.GRU(784, 7))", "tuple, not logits [1, 7]"),
+    ],
+)
+def test_what_is_no_model(build_from: Callable[[str], nn.Module], body: str, problem: str) -> None:
+    message = refusal(build_from, building(body))
+    assert message.startswith("stages/architectures/ours.py: ")
+    assert problem in message
+
+
+@pytest.mark.parametrize(
+    ("statement", "imported"),
+    [
+        ("import stages.lib.plots", "stages.lib.plots"),
+        ("import torch, stages", "stages"),
+        ("from stages.lib import plots", "stages.lib"),
+        ("from stages.architectures.linear import LinearBaseline", "stages.architectures.linear"),
+        ("from .linear import LinearBaseline", ".linear"),
+        ("from . import linear", "."),
+        ("from ..lib import plots", "..lib"),
+        ("import tests", "tests"),
+        ("def build(*_):\n    import tests.helpers as ours", "tests.helpers"),
+    ],
+)
+def test_project_import_is_refused(tmp_path: Path, statement: str, imported: str) -> None:
+    file = tmp_path / "ours.py"
+    file.write_text(f"import torch\n{statement}\n")
+    line = 1 + len(statement.splitlines())
+    message = refusal(refuse_project_imports, file)
+    assert message.startswith(f"stages/architectures/ours.py, line {line}: ")
+    assert f"imports {imported}, " in message
+
+
+def test_refused_before_it_runs(build_from: Callable[[str], nn.Module]) -> None:
+    assert "line 2" in refusal(build_from, "raise AssertionError\nfrom .linear import build\n")
+
+
+def test_other_imports_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "ours.py"
+    file.write_text(
+        "import math\nimport torch.nn.functional as F\nfrom torch import nn\nfrom torchvision import models\n"
+    )
+    refuse_project_imports(file)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_own_architectures_import_no_other_file(arch: str) -> None:
+    refuse_project_imports(PROJECT / f"stages/architectures/{arch}.py")
+
+
+# --- saving and loading -----------------------------------------------------------------------------------------------
 
 
 def build(arch: str, hidden_units: int = 10) -> nn.Module:
@@ -39,17 +158,12 @@ def build(arch: str, hidden_units: int = 10) -> nn.Module:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "model_0.safetensors"
-    save_checkpoint(path, build("linear"), "model_0", settings("linear"), CLASS_NAMES)
+    save_checkpoint(path, build("linear"), "model_0", model_params(), CLASS_NAMES)
     return path
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        load_checkpoint(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path} ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path} ")
+def check_refused(path: Path, problem: str = "") -> None:
+    assert refusal(load_checkpoint, path).startswith(f"{path} {problem}")
 
 
 def change(path: Path, alter: Callable[[dict[str, Any], dict[str, Any]], Any]) -> Path:
@@ -60,20 +174,12 @@ def change(path: Path, alter: Callable[[dict[str, Any], dict[str, Any]], Any]) -
     return path
 
 
-def most_memory_taken() -> int:
-    """The most bytes that this process has held at one time."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 @pytest.mark.parametrize("hidden_units", [3, 10])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_a_model_comes_back_with_every_weight_and_gives_the_same_logits(
-    tmp_path: Path, arch: str, hidden_units: int
-) -> None:
+def test_model_comes_back(tmp_path: Path, arch: str, hidden_units: int) -> None:
     model = build(arch, hidden_units)
     path = tmp_path / "model_5.safetensors"
-    save_checkpoint(path, model, "model_5", settings(arch, hidden_units), CLASS_NAMES)
+    save_checkpoint(path, model, "model_5", model_params(arch, hidden_units=hidden_units), CLASS_NAMES)
     loaded = load_checkpoint(path)
     assert (loaded.name, loaded.arch, loaded.class_names) == ("model_5", arch, CLASS_NAMES)
     assert type(loaded.model) is type(model)
@@ -92,54 +198,42 @@ class TwoLayersOneWeight(nn.Module):
         self.second.weight = self.first.weight
 
 
-def test_weights_that_layers_share_are_saved_for_each(tmp_path: Path) -> None:
+def test_shared_weights_are_saved_for_each_layer(tmp_path: Path) -> None:
     model = TwoLayersOneWeight()
-    save_checkpoint(tmp_path / "model_0.safetensors", model, "model_0", settings("shared"), CLASS_NAMES)
+    save_checkpoint(tmp_path / "model_0.safetensors", model, "model_0", model_params(), CLASS_NAMES)
     weights, _ = load_tensors(tmp_path / "model_0.safetensors")
     assert torch.equal(weights["first.weight"], model.first.weight)
     assert torch.equal(weights["second.weight"], model.first.weight)
 
 
-def test_an_architecture_that_imports_what_is_not_there_is_not_said_to_be_missing(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "stages.architectures.linear", None)
-    with pytest.raises(UserError, match=r"^stages/architectures/linear\.py: ModuleNotFoundError: "):
-        load_checkpoint(saved)
-
-
-def test_other_classes_come_back_too(tmp_path: Path) -> None:
+def test_other_classes(tmp_path: Path) -> None:
     names = ("cat", "dog", "chicken")
     path = tmp_path / "pets.safetensors"
-    save_checkpoint(path, build_model("mlp", 4, 3), "model_0", settings("mlp", 4), names)
+    save_checkpoint(path, build_model("mlp", 4, 3), "model_0", model_params("mlp", hidden_units=4), names)
     loaded = load_checkpoint(path)
     assert loaded.class_names == names
     assert loaded.model(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
 
 
-def test_the_global_generator_decides_nothing_about_a_loaded_model(saved: Path) -> None:
-    torch.manual_seed(1)
-    first = load_checkpoint(saved).model.state_dict()
-    torch.manual_seed(2)
-    second = load_checkpoint(saved).model.state_dict()
+def test_loaded_weights_need_no_seed(saved: Path) -> None:
+    first, second = (load_checkpoint(saved).model.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_channels_last_model_saves_the_same_bytes_as_a_contiguous_one(tmp_path: Path) -> None:
-    files = []
+def test_memory_format_changes_no_byte(tmp_path: Path) -> None:
+    contents = set()
     for memory_format in ("contiguous", "channels_last"):
         model = place(build("tiny_vgg"), torch.device("cpu"), memory_format)
-        files.append(tmp_path / f"{memory_format}.safetensors")
-        # The settings are told alike: they are part of the file, the layout in memory is not.
-        save_checkpoint(files[-1], model, "model_2", settings("tiny_vgg"), CLASS_NAMES)
-    first, second = (file.read_bytes() for file in files)
-    assert first == second
+        # The same parameters for both: they are part of the file, the layout in memory is not.
+        save_checkpoint(tmp_path / memory_format, model, "model_2", model_params("tiny_vgg"), CLASS_NAMES)
+        contents.add((tmp_path / memory_format).read_bytes())
+    assert len(contents) == 1
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_saving_what_was_loaded_gives_the_same_bytes(tmp_path: Path, arch: str) -> None:
+def test_saved_again_with_the_same_bytes(tmp_path: Path, arch: str) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    params = settings(arch, memory_format="channels_last")
+    params = model_params(arch, memory_format="channels_last")
     save_checkpoint(first, build(arch), "model_1", params, CLASS_NAMES)
     loaded = load_checkpoint(first)
     assert loaded.memory_format == "channels_last"
@@ -147,98 +241,58 @@ def test_saving_what_was_loaded_gives_the_same_bytes(tmp_path: Path, arch: str) 
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_loading_a_model_does_not_import_what_traces_and_compiles(tmp_path: Path) -> None:
+def test_loading_does_not_import_the_compiler(tmp_path: Path) -> None:
     path = tmp_path / "model_2.safetensors"
-    save_checkpoint(path, build("tiny_vgg"), "model_2", settings("tiny_vgg"), CLASS_NAMES)
+    save_checkpoint(path, build("tiny_vgg"), "model_2", model_params("tiny_vgg"), CLASS_NAMES)
     load = f"from stages.lib.learning.models import load_checkpoint; load_checkpoint({str(path)!r})"
     code = f"import sys; {load}; print('sympy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n", "that takes a second and more"
 
 
-def test_a_missing_model_says_how_to_make_it(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "model_9.safetensors") == "is missing; run `dvc repro` to make it"
+def test_missing_model(tmp_path: Path) -> None:
+    check_refused(tmp_path / "model_9.safetensors", "is missing")
 
 
-class Hostile:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, owned: Path) -> None:
-        self.owned = owned
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.owned,)
-
-
-@pytest.mark.parametrize("kind", ["pickle", "torch.save"])
-def test_a_pickle_given_as_a_model_is_refused_and_not_opened(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "model_0.safetensors"
-    if kind == "pickle":
-        path.write_bytes(pickle.dumps(Hostile(tmp_path / "owned")))
-    else:
-        torch.save({"weights": Hostile(tmp_path / "owned")}, path)
-    assert "no safetensors file of ours" in refusal(path)
-    assert not (tmp_path / "owned").exists()
-
-
-def test_weights_without_our_description_are_refused(tmp_path: Path) -> None:
-    save_file(build("linear").state_dict(), tmp_path / "model_0.safetensors")
-    assert "no safetensors file of ours" in refusal(tmp_path / "model_0.safetensors")
-
-
-def test_prepared_images_given_as_a_model_are_refused(tmp_path: Path) -> None:
+def test_images_in_place_of_a_model(tmp_path: Path) -> None:
     path = tmp_path / "model_0.safetensors"
     save_tensors(path, {"images": torch.zeros(3)}, {"class_names": list(CLASS_NAMES), "source": "synthetic"})
-    assert refusal(path) == "holds no model; run `dvc repro` to train it again"
+    check_refused(path, "holds no model")
 
 
 @pytest.mark.parametrize("key", ["name", "arch", "hidden_units", "memory_format", "class_names"])
-def test_a_description_that_lacks_something_is_refused(saved: Path, key: str) -> None:
-    assert "holds no model" in refusal(change(saved, lambda _, about: about.pop(key)))
+def test_incomplete_metadata(saved: Path, key: str) -> None:
+    check_refused(change(saved, lambda _, about: about.pop(key)), "holds no model")
 
 
 @pytest.mark.parametrize("arch", ["mlp", "tiny_vgg"])
-def test_the_description_of_another_architecture_is_refused(saved: Path, arch: str) -> None:
-    if arch == "mlp":  # of the same shapes as linear, other layer numbers
-        assert build("mlp").state_dict().keys() != build("linear").state_dict().keys()
-    message = refusal(change(saved, lambda _, about: about.update(arch=arch)))
-    assert message == f"does not fit stages/architectures/{arch}.py; train it again"
+def test_another_architecture(saved: Path, arch: str) -> None:
+    # The layers of mlp have the shapes of those of linear, under other names.
+    check_refused(change(saved, lambda _, about: about.update(arch=arch)), f"does not fit stages/architectures/{arch}")
 
 
 @pytest.mark.parametrize(
     "arch",
-    ["", ".", "..", "resnet", "os", "__init__", "linear.LinearBaseline", "../lib/params", "a\0b", 5, None, ["a"]],
+    ["", ".", "..", "no_such", "os", "__init__", "linear.LinearBaseline", "../lib/params", "a\0b", 5, None, ["a"]],
 )
-def test_an_architecture_that_is_no_file_of_ours_is_refused(saved: Path, arch: object) -> None:
-    refusal(change(saved, lambda _, about: about.update(arch=arch)))
+def test_unknown_architecture(saved: Path, arch: object) -> None:
+    check_refused(change(saved, lambda _, about: about.update(arch=arch)))
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("key", "value"),
     [
-        {"hidden_units": 11},
-        {"hidden_units": 0},
-        {"hidden_units": -1},
-        {"hidden_units": "10"},
-        {"hidden_units": 10.0},
-        {"hidden_units": None},
-        {"hidden_units": 10**30},
-        {"class_names": list(CLASS_NAMES[:9])},
-        {"class_names": []},
-        {"class_names": 10},
-        {"class_names": None},
+        *(("hidden_units", value) for value in (11, 0, -1, "10", 10.0, None, 4097, 10**30)),  # 4097: too much memory
+        *(("class_names", value) for value in ([*CLASS_NAMES[:9]], 10, None)),
     ],
-    ids=str,
 )
-def test_weights_of_another_shape_than_described_are_refused(saved: Path, changes: dict[str, Any]) -> None:
-    refusal(change(saved, lambda _, about: about.update(changes)))
+def test_metadata_that_does_not_fit(saved: Path, key: str, value: object) -> None:
+    check_refused(change(saved, lambda _, about: about.update({key: value})))
 
 
-def test_a_description_that_asks_for_much_memory_is_refused_without_taking_it(saved: Path) -> None:
-    change(saved, lambda _, about: about.update(hidden_units=200_000))  # 600 MB of weights
-    before = most_memory_taken()
-    assert "does not fit" in refusal(saved)
-    assert most_memory_taken() - before < 100e6
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_model_without_classes(saved: Path) -> None:
+    check_refused(change(saved, lambda _, about: about.update(class_names=[])))
 
 
 @pytest.mark.parametrize(
@@ -251,17 +305,14 @@ def test_a_description_that_asks_for_much_memory_is_refused_without_taking_it(sa
     ],
     ids=["one-missing", "one-too-many", "transposed", "no-dimensions"],
 )
-def test_other_weights_than_the_architecture_has_are_refused(saved: Path, alter: Callable[..., Any]) -> None:
-    message = refusal(change(saved, alter))
-    assert message == "does not fit stages/architectures/linear.py; train it again"
+def test_other_weights(saved: Path, alter: Callable[..., Any]) -> None:
+    check_refused(change(saved, alter), "does not fit stages/architectures/linear.py")
 
 
 @given(data=st.data())
-def test_a_damaged_model_is_refused_by_name_or_is_still_a_model(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_damage(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged_model.safetensors"
-    save_checkpoint(path, build("linear", 2), "model_0", settings("linear", 2), CLASS_NAMES)
+    save_checkpoint(path, build("linear", 2), "model_0", model_params(hidden_units=2), CLASS_NAMES)
     content = bytearray(path.read_bytes())
     header = 8 + int.from_bytes(content[:8], "little")
     if data.draw(st.booleans()):
@@ -276,6 +327,6 @@ def test_a_damaged_model_is_refused_by_name_or_is_still_a_model(
         message = str(error)
         assert message.startswith(f"{path} ")
         assert "\n" not in message
-    else:  # a weight or a class name may have changed: DVC's own sums find that
+    else:  # a weight or a class name may have changed: DVC's own checksums find that
         assert isinstance(loaded, Checkpoint)
         assert loaded.model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
