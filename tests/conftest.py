@@ -98,15 +98,12 @@ def run_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         main = import_module(f"stages.{stage}").main
         monkeypatch.setattr(sys, "argv", [stage, *arguments])
         capsys.readouterr()
-        status: int | str | None = 0
+        status = 0
         try:
             exit_cleanly(stage, main)
         except SystemExit as ended:
-            status = ended.code
-        out, err = capsys.readouterr()
-        if isinstance(status, str):  # Python prints it and exits with 1
-            status, err = 1, f"{err}{status}\n"
-        return CompletedProcess([stage, *arguments], status or 0, out, err)
+            status = int(ended.code or 0)
+        return CompletedProcess([stage, *arguments], status, *capsys.readouterr())
 
     return run
 

@@ -125,7 +125,8 @@ def assert_lecture(arch: str, train: Split, test: Split, **changes: Any) -> None
     """Check that metrics and weights are those of the lecture's loop, to the last bit."""
     theirs, expected = lecture_result(arch, train, test, **changes)
     ours, epochs = our_result(arch, train, test, **changes)
-    assert [(epoch.train_loss, epoch.train_acc, epoch.test_loss, epoch.test_acc) for epoch in epochs] == expected
+    for number, (epoch, row) in enumerate(zip(epochs, expected, strict=True), 1):
+        assert (epoch.epoch, epoch.train_loss, epoch.train_acc, epoch.test_loss, epoch.test_acc) == (number, *row)
     assert_same_weights(ours, theirs)
 
 

@@ -183,7 +183,7 @@ def test_times_stand_beside_their_models(project: Path, shell: Shell, set_params
     for lr in (0.02, 0.1):
         set_params({"model_1.lr": lr})
         output = shell(RUN)
-        rows = {line.split()[0]: line.split() for line in output.splitlines() if line.startswith("model_")}
+        rows = {line.split()[0]: line.split() for line in output.splitlines() if " to " in line}
         assert re.fullmatch(r"[\d.]+", rows["model_0"][-2])
         assert (rows["model_1"][-2] == "-") is (lr == 0.1)
 

@@ -31,11 +31,12 @@ def test_table_comes_back(tmp_path: Path, header: list[str], rows: list[list[Any
     [
         (None, "is missing"),
         (b"", "is damaged"),
-        (b"a,b\n1,2\n<<<<<<< HEAD,,,\n", "is damaged"),
+        (b"a,b\n1,2,3\n", "is damaged"),
+        (b"a,b\n1,2\n<<<<<<< HEAD\n", "is damaged"),
         (b"a,b\n1,\xff\n", "is damaged"),
         (b'a,b\n1,"2\n', "is damaged"),
     ],
-    ids=["missing", "empty", "too-many-fields", "no-utf-8", "open-quote"],
+    ids=["missing", "empty", "too-many-fields", "merge-conflict", "no-utf-8", "open-quote"],
 )
 def test_unusable_table(tmp_path: Path, content: bytes | None, problem: str) -> None:
     path = tmp_path / "a.csv"
