@@ -1,6 +1,6 @@
 # make run         set up, then run the whole pipeline
 # make model       add a model: make model NAME=model_3 ARCH=resnet
-# make experiments list the experiments, with the columns that matter
+# make experiments list the experiments of this commit, with the columns that matter; OPTIONS=-A: of all commits
 # make report      write report.html from the results
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
 # make bench       race the stages against the lecture's plain loop
@@ -27,7 +27,7 @@ model: setup
 
 # Parameters that differ, and how well each model does.
 experiments: setup
-	@dvc exp show --only-changed --drop '(?!Experiment|Created|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+)\b)'
+	@dvc exp show $(OPTIONS) --only-changed --drop '(?!Experiment|Created|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+)\b)'
 
 report: setup
 	@python -m stages.commands.report

@@ -1,5 +1,6 @@
-"""`make model`: a new model trains alone, and the others are left alone."""
+"""`make model` as docs/add_a_model.md has it: a new model trains alone, and the others are left alone."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,20 +9,10 @@ from tests.helpers import Shell, StagesRun
 
 pytestmark = pytest.mark.slow
 
-ARCHITECTURE = '''
-"""A linear classifier."""
-
-from torch import nn
-
-
-def build(hidden_units: int, num_classes: int) -> nn.Module:
-    """Build the classifier."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))
-'''
-
 
 def test_new_model_trains_alone(project: Path, shell: Shell, stages_run: StagesRun) -> None:
-    Path("stages/architectures/ours.py").write_text(ARCHITECTURE)
+    (architecture,) = re.findall(r"^```python\n(.*?)^```$", Path("docs/add_a_model.md").read_text(), re.S | re.M)
+    Path("stages/architectures/ours.py").write_text(architecture)
     shell("python -m stages.commands.add_model model_7 ours")
     winner = Path("metrics/best.json").read_bytes()
     ran = stages_run(shell("dvc repro"))

@@ -23,9 +23,8 @@ def check_versions(*libraries: str) -> None:
     for library in libraries:
         installed = Version(version(library))
         if installed < Version(MINIMUM.get(library, "0")):
-            raise UserError(
-                f"{library} {installed} is too old; {MINIMUM[library]} or newer is needed: run `make setup`"
-            )
+            needed = f"{MINIMUM[library]} or newer is needed"
+            raise UserError(f"{library} {installed} is too old; {needed}: remove .venv and run `make setup`")
         if library not in recorded:
             raise UserError(f"{VERSIONS} does not name {library}; restore it from git, or run `make lock`")
         if installed.public != recorded[library]:
