@@ -6,7 +6,7 @@
 # make bench       race the stages against the lecture's plain loop
 # make test        set up, then every check: ruff, mypy, all tests; the fast ones must cover 95 % of stages/
 # make test-fast   the same without the slow tests and the coverage
-# make mutate      change the code that decides figures, spot by spot: do the tests notice?
+# make mutate      change the code that decides results, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters and the data?
 # make lock        make requirements.txt again from pyproject.toml, and versions.toml from it
 # make clean       remove what was set up and trained; downloads stay in the user's cache
@@ -27,7 +27,7 @@ model: setup
 
 # Parameters that differ, and how well each model does.
 experiments: setup
-	@dvc exp show $(OPTIONS) --only-changed --drop '(?!Experiment|Created|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+)\b)'
+	@dvc exp show $(OPTIONS) --only-changed --drop '(?!Experiment|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+)\b)'
 
 report: setup
 	@python -m stages.commands.report
@@ -72,7 +72,7 @@ $(SETUP): requirements.txt
 	@touch $@
 
 lock: setup
-	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url \
+	uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest --python-version 3.11 --no-header --no-emit-index-url \
 	  --no-emit-find-links --extra dev --output-file requirements.txt pyproject.toml
 	@python -m stages.commands.lock_versions
 

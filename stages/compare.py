@@ -25,7 +25,7 @@ from stages.lib.base.tensors import load_arrays
 from stages.lib.base.versions import check_versions
 from stages.lib.results.calibration import Bin, calibration_error_pct, reliability_bins
 from stages.lib.results.statistics import mcnemar_test, wilson_interval
-from stages.lib.results.summary import summary
+from stages.lib.results.summary import verdicts
 from stages.lib.results.tables import read_table
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     for path, picture in pictures.items():
         plots.save(picture, path)
     copy(f"models/{best}.safetensors", "models/best.safetensors")
-    print(f"\n{summary()}\n")
+    print(verdicts(comparison))
 
 
 @dataclass(frozen=True)

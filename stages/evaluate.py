@@ -7,6 +7,7 @@ dictionary among them, its predictions, and a table of its layers. Takes some se
 import time
 from argparse import ArgumentParser
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,6 +80,8 @@ def load_named(name: str) -> Checkpoint:
         UserError: the file is missing, or holds another model.
     """
     path = f"models/{name}.safetensors"
+    if not Path(path).exists():
+        raise UserError(f"{path} is missing; run `dvc repro`; dvc.yaml must have a stage train_{name}")
     checkpoint = load_checkpoint(path)
     if checkpoint.name != name:
         raise Outdated(path, f"holds {checkpoint.name}, not {name}")

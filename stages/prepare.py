@@ -1,4 +1,4 @@
-"""Prepare the data: check the raw files, read them with torchvision, split, describe and draw them.
+"""Prepare the data: check and read the raw files, split, describe and draw them.
 
 Writes `data/prepared/{train,validation,test}.safetensors`, `metrics/data.json` and the pictures in `plots/data`.
 Takes a few seconds.
@@ -80,7 +80,7 @@ def unpacked_files() -> Iterator[Path]:
 
 
 class MappedFashionMNIST(FashionMNIST):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's FashionMNIST with its images mapped into memory: pages are read when they are touched."""
+    """torchvision's FashionMNIST, its files read by us: mapped into memory, pages are read when they are touched."""
 
     def _load_data(self) -> tuple[torch.Tensor, torch.Tensor]:
         split = "train" if self.train else "t10k"

@@ -1,11 +1,11 @@
 """Mutation testing: `make mutate`, or `python -m tests.mutation --max-children 1` for one process only.
 
-mutmut changes the modules that decide figures, one spot at a time, and runs the tests that reach the spot: a change
+mutmut changes the modules that decide results, one spot at a time, and runs the tests that reach the spot: a change
 that no test notices is a gap. What is changed, and the tests that are run, stand in pyproject.toml under [tool.mutmut].
 All of it happens in a copy of the project, in `.mutation/`; `mutmut show NAME` there prints any change.
 
 Prints the changes that survived and a table, and fails where fewer than 85 % are noticed. tests/mutants.md has the
-figures and says of every survivor why it may live.
+results and says of every survivor why it may live.
 """
 
 import os

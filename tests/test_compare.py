@@ -234,10 +234,8 @@ def test_curves_in_one_table(compare: Compare) -> None:
     assert list(rows_of("plots/curves.csv")[0]) == ["model", *COLUMNS]
 
 
-def test_printed_table(evaluated: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
+def test_printed_verdicts(evaluated: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
     lines = run_stage("compare").stdout.splitlines()
-    assert "Test images of synthetic:" in lines
-    assert any(line.startswith("model_2") and " 88.50 " in line and " 75,460 " in line for line in lines)
     assert any(line.startswith("model_2 is better than model_1: only model_1 is right on 0") for line in lines)
     assert "best by accuracy on the test images: model_2" in lines
     assert max(map(len, lines)) <= 120

@@ -1,19 +1,18 @@
 """Add a model to the pipeline: `make model NAME=model_3 ARCH=resnet`.
 
 Writes its block into params.yaml, and its stage and its few dependencies into dvc.yaml; prints what changed. The
-architecture must be there already: a file in `stages/architectures/`.
+architecture must be there already: a file in `stages/architectures/`. Lines are only added: ruamel.yaml says where
+blocks begin and end, and all other lines stay as they are.
 """
 
 import difflib
 import re
 from argparse import ArgumentParser
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml.comments import CommentedMap
-
-from stages.commands.yaml_files import dump_yaml, load_yaml
+from stages.commands.yaml_files import load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.params import MODEL_NAME, architectures, load_params
@@ -27,20 +26,19 @@ def main() -> None:
     name, arch = parse_arguments()
     params, pipeline = load_yaml(PARAMS), load_yaml(PIPELINE)
     check(name, arch, pipeline)
-    add_block(params, name, arch)
-    add_stage(pipeline["stages"], name)
-    for stage in ("evaluate", "compare"):
-        add_dependencies(pipeline["stages"][stage]["deps"], name)
-
-    for path, tree in ((PARAMS, params), (PIPELINE, pipeline)):
-        before, after = path.read_text(encoding="utf-8"), spaced(dump_yaml(path, tree), name)
-        write_text(path, after)
-        lines = before.splitlines(), after.splitlines()
-        print(*difflib.unified_diff(*lines, f"a/{path}", f"b/{path}", lineterm="", n=1), sep="\n")
+    edits = {
+        PARAMS: insert(read_lines(PARAMS), [new_block(params, name, arch)]),
+        PIPELINE: insert(read_lines(PIPELINE), [new_stage(pipeline, name), *new_dependencies(pipeline, name)]),
+    }
+    for path, after in edits.items():
+        before = read_lines(path)
+        write_text(path, "".join(after))
+        old, new = ([line.rstrip() for line in lines] for lines in (before, after))
+        print(*difflib.unified_diff(old, new, f"a/{path}", f"b/{path}", lineterm="", n=1), sep="\n")
     print(f"\n{name} is part of the pipeline now: `dvc repro` trains it, and no other model")
 
 
-def check(name: str, arch: str, pipeline: CommentedMap) -> None:
+def check(name: str, arch: str, pipeline: Any) -> None:
     """Refuse a name that is taken or no model's, and an architecture that is not there.
 
     Raises:
@@ -54,50 +52,79 @@ def check(name: str, arch: str, pipeline: CommentedMap) -> None:
         raise UserError(f"there is no stages/architectures/{arch}.py; ARCH is one of {', '.join(architectures())}")
 
 
-def add_block(params: CommentedMap, name: str, arch: str) -> None:
-    """Insert the block of `name` into params.yaml, below those of the other models."""
-    last = max(position for position, key in enumerate(params) if MODEL_NAME.fullmatch(str(key)))
-    _insert_after(params, last, name, CommentedMap({"arch": arch, **HYPERPARAMETERS}))
+Insertion = tuple[int, list[str]]  # the number of the line before which lines are inserted, and these lines
 
 
-def add_stage(stages: CommentedMap, name: str) -> None:
-    """Insert the stage that trains `name` into dvc.yaml: the last training stage with another name."""
-    last = max(position for position, key in enumerate(stages) if str(key).startswith("train_"))
-    stage = list(stages)[last]
-    _insert_after(stages, last, f"train_{name}", _renamed(stages[stage], stage.removeprefix("train_"), name))
+def new_block(params: Any, name: str, arch: str) -> Insertion:
+    """Return the block of `name`, to stand below those of the other models."""
+    _, end = extent(params, lambda key: bool(MODEL_NAME.fullmatch(key)), read_lines(PARAMS))
+    values = {"arch": arch, **HYPERPARAMETERS}
+    return end, ["\n", f"{name}:\n", *(f"  {key}: {value}\n" for key, value in values.items())]
 
 
-def add_dependencies(deps: list[str], name: str) -> None:
-    """Insert below each run of paths that differ in the model's name alone the path for `name`."""
-    patterns = [re.sub(r"model_\d+", name, dep) for dep in deps]
-    for position in range(len(deps) - 1, -1, -1):
-        if patterns[position] != deps[position] and patterns[position] not in patterns[position + 1 :]:
-            deps.insert(position + 1, patterns[position])
+def new_stage(pipeline: Any, name: str) -> Insertion:
+    """Return the stage that trains `name`: the last training stage with another name."""
+    lines, last = read_lines(PIPELINE), last_trained(pipeline)
+    start, end = extent(pipeline["stages"], lambda key: key == f"train_{last}", lines)
+    return end, ["\n", *(renamed(line, last, name) for line in lines[start:end])]
 
 
-def spaced(text: str, name: str) -> str:
-    """Set the new block off by one blank line on either side."""
-    text = re.sub(rf"\n( *(train_)?{name}:\n)", r"\n\n\1", text)
-    return re.sub(r"\n{3,}", "\n\n", text)
+def new_dependencies(pipeline: Any, name: str) -> list[Insertion]:
+    """Return the inputs of evaluate and compare that differ from those of another model in its name alone.
+
+    Raises:
+        UserError: there are none, or they do not stand one to a line.
+    """
+    lines, last, found = read_lines(PIPELINE), last_trained(pipeline), []
+    for stage in ("evaluate", "compare"):
+        deps = pipeline["stages"][stage]["deps"]
+        numbers = [deps.lc.item(position)[0] for position in range(len(deps))]
+        new = [(number + 1, [renamed(lines[number], last, name)]) for number in numbers]
+        new = [(number, line) for number, line in new if line != [lines[number - 1]]]
+        if not new or len(set(numbers)) < len(deps):
+            raise UserError(f"{PIPELINE}: the deps of {stage} must name {last}, and stand one to a line")
+        found += new
+    return found
 
 
-def _renamed(value: Any, old: str, new: str) -> Any:
-    """Return a copy of a stage in which `new` stands for `old`."""
-    if isinstance(value, str):
-        return re.sub(rf"\b{old}\b", new, value)
-    copy = deepcopy(value)
-    if isinstance(value, dict):
-        copy.clear()
-        copy.update({_renamed(key, old, new): _renamed(item, old, new) for key, item in value.items()})
-    elif isinstance(value, list):
-        copy[:] = [_renamed(item, old, new) for item in value]
-    return copy
+def last_trained(pipeline: Any) -> str:
+    """Return the model of the last training stage."""
+    return [str(key) for key in pipeline["stages"] if key.startswith("train_")][-1].removeprefix("train_")
 
 
-def _insert_after(tree: CommentedMap, position: int, key: str, value: CommentedMap) -> None:
-    following = list(tree)[position + 1]
-    tree.insert(position + 1, key, value)
-    tree.yaml_set_comment_before_after_key(following, before="\n")  # a blank line
+def extent(tree: Any, wanted: Callable[[str], bool], lines: list[str]) -> tuple[int, int]:
+    """Return where the last entry of a mapping whose key is `wanted` starts, and the line after its end.
+
+    Comments and blank lines above the next entry belong to that one.
+    """
+    start = max(tree.lc.key(key)[0] for key in tree if wanted(key))
+    indent = len(lines[start]) - len(lines[start].lstrip())
+    end = start + 1
+    while end < len(lines) and not re.match(rf" {{0,{indent}}}[^\s#]", lines[end]):
+        end += 1
+    while not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#"):
+        end -= 1
+    return start, end
+
+
+def renamed(text: str, old: str, new: str) -> str:
+    """Replace the name of a model."""
+    return re.sub(rf"{old}(?!\d)", new, text)
+
+
+def insert(lines: list[str], insertions: list[Insertion]) -> list[str]:
+    """Return `lines` with the others in their places, and with the line ends that the file has."""
+    newline = "\r\n" if lines[0].endswith("\r\n") else "\n"
+    after = [line if line.endswith("\n") else line + newline for line in lines]
+    for number, new in sorted(insertions, reverse=True):
+        after[number:number] = [line.rstrip("\r\n") + newline for line in new]
+    return after
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file, each with its line end."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return file.read().splitlines(keepends=True)
 
 
 def parse_arguments() -> tuple[str, str]:

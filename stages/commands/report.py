@@ -24,11 +24,11 @@ from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import read_json, write_text
 from stages.lib.base.timing import images_per_second, machine, train_seconds
+from stages.lib.base.versions import read_versions
 from stages.lib.results.summary import pair_text
 from stages.lib.results.tables import read_table
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
-LIBRARIES = ("torch", "torchvision", "dvc", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "safetensors")
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
 
@@ -83,7 +83,8 @@ def gather() -> dict[str, Any]:
         "git": git_state(),
         "lock": lock,
         "changed": changed_files(),
-        "versions": {"Python": platform.python_version(), **{library: version(library) for library in LIBRARIES}},
+        "versions": versions_used(lock),
+        "python": platform.python_version(),
     }
 
 
@@ -179,6 +180,17 @@ def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
             used.update(flat(value, key))
     keys = [*now, *(key for key in used if key not in now)]
     return [{"key": key, "used": used.get(key, now.get(key)), "now": now.get(key)} for key in keys]
+
+
+def versions_used(lock: dict[str, Any]) -> list[dict[str, str]]:
+    """Return each library with the version that the stages recorded, and the one installed now."""
+    used: dict[str, str] = {}
+    for stage in lock.values():
+        used |= stage.get("params", {}).get("versions.toml", {})
+    return [
+        {"library": library, "used": used.get(library, version(library)), "now": version(library)}
+        for library in sorted(used or read_versions())
+    ]
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

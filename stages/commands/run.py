@@ -92,7 +92,7 @@ def set_source(source: str) -> None:
     """Write `fetch.source` into params.yaml; keep all else, comments too."""
     tree = load_yaml(PARAMS)
     tree["fetch"]["source"] = source
-    write_text(PARAMS, dump_yaml(PARAMS, tree))
+    write_text(PARAMS, dump_yaml(tree))
 
 
 def trainings_at_once(params: Params) -> int:

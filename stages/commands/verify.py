@@ -23,7 +23,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.lib.base.errors import UserError, exit_cleanly
+from stages.lib.base.errors import NO_WAY_BACK, UserError, exit_cleanly
 from stages.lib.source.download import scheme_of
 from stages.lib.source.mirrors import VARIABLE
 
@@ -158,6 +158,7 @@ def reproduce(clone: Path) -> None:
     mirror = environment.get(VARIABLE, "").strip() or "data/raw"
     if not scheme_of(mirror) and Path(mirror).is_dir():
         environment[VARIABLE] = str(Path(mirror).resolve())  # the clone is another folder
+    environment[NO_WAY_BACK] = "1"  # what fails in the clone leaves the project alone
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
     with subprocess.Popen(command, cwd=clone, env=environment) as process:
         try:
@@ -192,7 +193,7 @@ def judge(old: list[Any], new: list[Any], exact_words: bool) -> tuple[str, str]:
     """
     pairs = list(zip(old, new, strict=True))
     numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
-    off = [abs(a - b) / max(abs(a), abs(b), NEGLIGIBLE) for a, b in numbers if a != b]
+    off = [relative_difference(a, b) for a, b in numbers if a != b and not (math.isnan(a) and math.isnan(b))]
     words = sum(a != b for a, b in pairs if not (isinstance(a, float) and isinstance(b, float)))
     beyond, farthest = sum(difference > RELATIVE_TOLERANCE for difference in off), max(off, default=0.0)
     if exact_words:
@@ -201,6 +202,12 @@ def judge(old: list[Any], new: list[Any], exact_words: bool) -> tuple[str, str]:
         within = beyond + words <= MOST_DIFFERENT * len(pairs)
     text = f"{len(off) + words} of {len(pairs)} entries differ, numbers by up to {farthest:.2g}"
     return (WITHIN if within else CHANGED), text
+
+
+def relative_difference(old: float, new: float) -> float:
+    """Return how far two numbers lie apart, relative to the larger; infinite if one of them is no finite number."""
+    difference = abs(old - new) / max(abs(old), abs(new), NEGLIGIBLE)
+    return difference if math.isfinite(difference) else math.inf
 
 
 def values_of(path: str, content: bytes) -> Iterator[Any]:

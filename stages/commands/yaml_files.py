@@ -1,4 +1,4 @@
-"""Editing YAML files of the project: comments, order of keys and the style of lists stay as they are."""
+"""Reading YAML files of the project with their comments, and writing them as `dvc exp run -S` does."""
 
 from io import StringIO
 from pathlib import Path
@@ -6,24 +6,21 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-INDENTS = {"dvc.yaml": {"mapping": 2, "sequence": 4, "offset": 2}}  # params.yaml as `dvc exp run -S` writes it
-
 
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file, comments included."""
-    return _yaml(path).load(path)
+    """Read a YAML file, with comments and the lines on which its entries stand."""
+    return _yaml().load(path)
 
 
-def dump_yaml(path: Path, tree: Any) -> str:
-    """Return `tree` as the text of the file `path`."""
+def dump_yaml(tree: Any) -> str:
+    """Return `tree` as YAML, comments included."""
     text = StringIO()
-    _yaml(path).dump(tree, text)
+    _yaml().dump(tree, text)
     return text.getvalue()
 
 
-def _yaml(path: Path) -> YAML:
+def _yaml() -> YAML:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1000
-    yaml.indent(**INDENTS.get(path.name, {}))
     return yaml

@@ -60,7 +60,7 @@ def results(workspace: Path) -> Path:
         write_json(workspace / f"metrics/eval/{name}.json", {"images": 10_000})
         write_json(workspace / f"metrics/train/{name}.json", {"watched": "test"})
         (workspace / f"models/{name}.safetensors").write_text(name)
-        write_timing(name, [name], {"train_seconds": (12.1, 7.8, 173.3)[number]})
+        write_timing(name, [name], {"train_seconds": (12.1, 7.8, 173.3)[number], "threads": 1})
         header = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
         write_csv(workspace / f"plots/curves/{name}.csv", header, [(1, 0.59039, 79.2, 0.50954, 82.04)])
         layers = [
@@ -80,7 +80,8 @@ def results(workspace: Path) -> Path:
     }
     comparison = {"source": "fashion-mnist", "by": "accuracy", "chosen_on": "test", "best": "model_2"}
     write_json(workspace / "metrics/compare.json", {**comparison, "models": models, "pairs": [pair]})
-    write_timing("inference", list(NAMES), {"images_per_second": dict.fromkeys(NAMES, 51_234.5)})
+    speeds = {"images_per_second": dict.fromkeys(NAMES, 51_234.5), "threads": 1, "batch_size": 32}
+    write_timing("inference", list(NAMES), speeds)
     write_json(
         workspace / "metrics/data.json",
         {
@@ -245,7 +246,13 @@ def test_versions_and_data(report: Report) -> None:
 
     text = text_of(report())
     assert "3aede38d" * 8 in text
-    assert f"matplotlib {mpl.__version__}" in text
+    assert f"matplotlib {mpl.__version__}" in text  # there is no dvc.lock that says another
+
+
+def test_versions_are_those_of_the_run(results: Path, report: Report) -> None:
+    """A report of results that another torch has made says so."""
+    (results / "dvc.lock").write_text("stages: {compare: {params: {versions.toml: {matplotlib: 0.1.2}}}}")
+    assert re.search(r"matplotlib 0\.1\.2 \(now \d", text_of(report()))
 
 
 def test_times_of_another_model_file(results: Path, report: Report) -> None:

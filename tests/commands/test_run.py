@@ -147,9 +147,10 @@ def test_dvc_is_told_about_git(project: Path) -> None:
 
 
 def test_comments_survive_another_source(workspace: Path) -> None:
-    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    lecture = PROJECT / "tests/lecture_params.yaml"
+    shutil.copy(lecture, "params.yaml")
     run.set_source("synthetic")
-    before = (PROJECT / "params.yaml").read_text().splitlines()
+    before = lecture.read_text().splitlines()
     now = Path("params.yaml").read_text().splitlines()
     changed = [(old, new) for old, new in zip(before, now, strict=True) if old.split() != new.split()]
     ((old, new),) = changed

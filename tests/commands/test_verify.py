@@ -1,6 +1,7 @@
 """`make verify` on a project of one small stage: the same results, nearly the same, and changed ones."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,6 +203,11 @@ def test_few_numbers_off_by_more() -> None:
     figures = [float(number) for number in range(100)]
     assert judge([239.0, *figures], [250.0, *figures], exact_words=True)[0] == WITHIN
     assert judge([239.0] * 10 + figures, [250.0] * 10 + figures, exact_words=True)[0] == CHANGED
+
+
+def test_no_number_where_one_was() -> None:
+    assert judge([1.0] * 10, [math.nan] * 10, exact_words=False)[0] == CHANGED
+    assert judge([1.0] * 30, [1.1] + [math.nan] * 29, exact_words=True)[0] == CHANGED
 
 
 def test_tiny_probabilities() -> None:

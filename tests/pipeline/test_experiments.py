@@ -183,9 +183,20 @@ def test_without_a_name_in_git(project: Path, shell: Shell, set_params: SetParam
 
 
 def test_way_back_from_a_failed_experiment(project: Path, shell: Shell) -> None:
-    printed = shell("dvc exp run -S model_1.lr=900", status=255)
+    printed = shell("dvc exp run -S model_0.lr=900", status=255)
     assert "diverged" in printed
-    assert not Path("models/model_1.safetensors").exists()  # DVC has removed it
+    assert not Path("models/model_0.safetensors").exists()  # DVC has removed it
+    (way_back,) = set(re.findall("`(git checkout [^`]+)`", printed))
+    shell(way_back)
+    shell("dvc status -q")
+    assert shell("git status --short") == ""
+
+
+def test_way_back_from_a_broken_architecture(project: Path, shell: Shell) -> None:
+    with Path("stages/architectures/mlp.py").open("a") as file:
+        file.write("\nraise ZeroDivisionError('my mistake')\n")
+    printed = shell("dvc repro", status=255)
+    assert "my mistake" in printed
     (way_back,) = set(re.findall("`(git checkout [^`]+)`", printed))
     shell(way_back)
     shell("dvc status -q")

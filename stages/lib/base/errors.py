@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-WAY_BACK = "`git checkout . && dvc checkout` brings back the last commit and drops all edits since"
+WAY_BACK = "Mend it and run again, or go back to the last commit and lose all edits: `git checkout . && dvc checkout`"
+NO_WAY_BACK = "NO_WAY_BACK"  # environment variable that keeps stages from telling it
 
 
 class UserError(ValueError):
@@ -24,7 +26,7 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
     """Run `main`; turn what a user can cause into one line on stderr that starts with `name`.
 
     Exits with 1 after a `UserError` or an `OSError` (disk full, no permission), and with 130 after Ctrl-C.
-    Anything else is a mistake of ours, or of an architecture, and keeps its traceback. DVC removes the outputs of a
+    Anything else is a mistake of ours, or of an architecture: its traceback comes first. DVC removes the outputs of a
     stage before it runs it: there a line more gives the way back.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -39,6 +41,10 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
         exit_with(f"{name}: {one_line(error)}", status=1)
     except KeyboardInterrupt:
         exit_with(f"\n{name}: interrupted; nothing half-written is left behind", status=130)
+    except Exception:
+        if not dvc_runs_the_project():
+            raise
+        exit_with(traceback.format_exc().rstrip(), status=1)
 
 
 def one_line(error: UserError | OSError) -> str:
@@ -58,8 +64,14 @@ def exit_at_once() -> None:
 
 
 def exit_with(message: str, status: int) -> None:
-    """Print `message` on stderr, with the way back where DVC runs the stage, and exit."""
+    """Print `message` on stderr, with the way back where DVC runs the stage in the project itself, and exit."""
     print(message, file=sys.stderr)
-    if "DVC_STAGE" in os.environ:
-        print(f"Mend it and run again, or go back: {WAY_BACK}", file=sys.stderr)
+    if dvc_runs_the_project():
+        print(WAY_BACK, file=sys.stderr)
     sys.exit(status)
+
+
+def dvc_runs_the_project() -> bool:
+    """Tell whether DVC runs this as a stage, in the project itself: not in a copy of it, and not without git."""
+    in_a_copy = NO_WAY_BACK in os.environ or ".dvc" in Path.cwd().parts  # of --queue and --temp
+    return "DVC_STAGE" in os.environ and Path(".git").exists() and not in_a_copy

@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from stages.lib.base.errors import UserError
 
 ARCHITECTURES = Path(__file__).parents[2] / "architectures"
-MODEL_NAME = re.compile(r"model_\d+")
+MODEL_NAME = re.compile(r"model_(0|[1-9][0-9]*)")
 MOST_HIDDEN_UNITS = 4096
 UNKNOWN_KEY = {"extra_forbidden", "invalid_key"}  # pydantic's names for a key that is not known, or is no text
 

@@ -7,10 +7,13 @@ that DVC brought back from its cache, or that somebody else trained, has no time
 import os
 import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stages.lib.base.errors import UserError
 from stages.lib.base.files import read_json, sha256_of, write_json
+from stages.lib.base.params import Params, load_params
 
 TIMING = Path("metrics/timing")
 
@@ -22,14 +25,18 @@ def write_timing(file: str, models: list[str], measured: dict[str, Any]) -> None
 
 
 def train_seconds(name: str) -> float | None:
-    """Return how long the model trained; None where that was not measured for this model file on this machine."""
-    timing = _read(name, name)
+    """Return how long the model trained; None where that was not measured for this model file here."""
+    timing = _read(name, name, lambda params: {"threads": params.threads(name)})
     return float(timing["train_seconds"]) if timing else None
 
 
 def images_per_second(name: str) -> float | None:
     """Return how fast the model classified the test images; None where that was not measured here."""
-    timing = _read("inference", name)
+    timing = _read(
+        "inference",
+        name,
+        lambda params: {"threads": params.train.threads, "batch_size": params.evaluate.batch_size},
+    )
     return float(timing["images_per_second"][name]) if timing else None
 
 
@@ -42,14 +49,18 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}"
 
 
-def _read(file: str, name: str) -> dict[str, Any] | None:
-    """Read a timing file if it is about the model file `name` as it is now, and was measured on this machine."""
+def _read(file: str, name: str, settings_of: Callable[[Params], dict[str, int]]) -> dict[str, Any] | None:
+    """Read a timing file if it is about the model file `name` and the settings as they are now, on this machine."""
     path = TIMING / f"{file}.json"
     if not path.is_file() or not _model_file(name).is_file():
         return None
+    try:
+        now: dict[str, Any] = {"machine": machine(), **settings_of(load_params())}
+    except UserError:  # somebody is editing params.yaml, or has removed the model there
+        return None
     timing = read_json(path)
-    known = timing.get("model_sha256", {}).get(name) == sha256_of(_model_file(name))
-    return timing if known and timing.get("machine") == machine() else None
+    same_model = timing.get("model_sha256", {}).get(name) == sha256_of(_model_file(name))
+    return timing if same_model and now == {key: timing.get(key) for key in now} else None
 
 
 def _model_file(name: str) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
 
+MOST_LOAD = 1.5  # beyond the CPUs there are: the stages before, and what set up the project, were a load too
 PACE_SECONDS = 3  # some hundred steps of a small convolutional network
 CROWDED = 0.7  # of the CPU time that the threads could have: alone they get above 0.9, beside a busy program about 0.5
 
@@ -40,7 +41,7 @@ def watched_pace(name: str, threads: int) -> Iterator[None]:
 
 def is_busy(threads: int) -> bool:
     """Tell whether other programs left too few CPUs for `threads` in the last minute; False where nobody can tell."""
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] + threads > (os.cpu_count() or 1) + 0.9
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] + threads > (os.cpu_count() or 1) + MOST_LOAD
 
 
 def is_crowded(cpu_seconds: float, seconds: float, threads: int) -> bool:

@@ -30,9 +30,13 @@ def summary() -> str:
         for name, row in models.items()
     )
     table.index = pd.Index(models)
+    return f"Test images of {comparison['source']}:\n{table.to_string()}\n\n{verdicts(comparison)}"
+
+
+def verdicts(comparison: dict[str, Any]) -> str:
+    """Return what the paired tests say, and the best model: a line for each."""
     best = f"best by {comparison['by']} on the {comparison['chosen_on']} images: {comparison['best']}"
-    pairs = [pair_text(pair) for pair in comparison["pairs"]]
-    return "\n".join([f"Test images of {comparison['source']}:", table.to_string(), "", *pairs, best])
+    return "\n".join([*(pair_text(pair) for pair in comparison["pairs"]), best])
 
 
 def pair_text(pair: dict[str, Any]) -> str:

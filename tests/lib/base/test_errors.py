@@ -25,13 +25,17 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 @pytest.fixture
-def ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str]]:
+def ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[object, str]]:
     """Return `ending(error)`: the exit status of a command that raises `error`, and what it says on stderr."""
 
-    def end(error: BaseException, stage: str | None = None) -> tuple[object, str]:
+    def end(error: BaseException, stage: str | None = None, folder: Path = tmp_path) -> tuple[object, str]:
         monkeypatch.delenv("DVC_STAGE", raising=False)
+        monkeypatch.chdir(folder)
         if stage:
             monkeypatch.setenv("DVC_STAGE", stage)
+            Path(".git").mkdir(exist_ok=True)
         with pytest.raises(SystemExit) as ended:
             exit_cleanly("train", raising(error))
         out, err = capsys.readouterr()
@@ -73,11 +77,19 @@ def test_ctrl_c(ending: Callable[..., tuple[object, str]]) -> None:
     assert ending(KeyboardInterrupt()) == (130, INTERRUPTED)
 
 
-@pytest.mark.parametrize("error", [UserError("seed is -1"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [UserError("seed is -1"), ZeroDivisionError(), KeyboardInterrupt()])
 def test_way_back_under_dvc(ending: Callable[..., tuple[object, str]], error: BaseException) -> None:
-    assert WAY_BACK not in ending(error)[1]
     *_, last = ending(error, stage="train_model_1")[1].splitlines()
-    assert WAY_BACK in last
+    assert last == WAY_BACK
+
+
+@pytest.mark.parametrize(("stage", "folder"), [(None, "."), ("train_model_1", ".dvc/tmp/exps/a")])
+def test_no_way_back_elsewhere(
+    ending: Callable[..., tuple[object, str]], stage: str | None, folder: str, tmp_path: Path
+) -> None:
+    """Not without DVC, and not in the folder of an experiment of its own."""
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    assert WAY_BACK not in ending(UserError("seed is -1"), stage, tmp_path / folder)[1]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("unexpected")])

@@ -7,20 +7,21 @@ from typing import Any
 import pytest
 
 from stages.lib.base import timing
+from tests.helpers import SetParams
 
 MODELS = ["model_0", "model_1"]
 
 
 @pytest.fixture
-def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def measured(workspace: Path) -> Path:
     """The current folder, with two models and their times."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").mkdir()
+    (workspace / "models").mkdir()
     for name in MODELS:
-        (tmp_path / f"models/{name}.safetensors").write_text(name)
-        timing.write_timing(name, [name], {"train_seconds": 12.345})
-    timing.write_timing("inference", MODELS, {"images_per_second": {"model_0": 123_456.7, "model_1": 9_876}})
-    return tmp_path
+        (workspace / f"models/{name}.safetensors").write_text(name)
+        timing.write_timing(name, [name], {"train_seconds": 12.345, "threads": 1})
+    speeds = {"images_per_second": {"model_0": 123_456.7, "model_1": 9_876}, "threads": 1, "batch_size": 32}
+    timing.write_timing("inference", MODELS, speeds)
+    return workspace
 
 
 def times(name: str) -> tuple[float | None, float | None]:
@@ -53,9 +54,18 @@ def test_no_times_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("measured")
-def test_no_times_of_an_unmeasured_model(tmp_path: Path) -> None:
-    (tmp_path / "models/model_7.safetensors").write_text("model_7")
+def test_no_times_of_an_unmeasured_model(workspace: Path) -> None:
+    (workspace / "models/model_7.safetensors").write_text("model_7")
     assert times("model_7") == (None, None)
+
+
+@pytest.mark.usefixtures("measured")
+def test_no_times_at_other_settings(set_params: SetParams) -> None:
+    """DVC brings back the results of earlier settings from its cache, and no times."""
+    set_params({"evaluate.batch_size": 1000})
+    assert times("model_0") == (12.345, None)
+    set_params({"model_0.threads": 2})
+    assert times("model_0") == (None, None)
 
 
 @pytest.mark.parametrize("missing", ["model_sha256", "machine"])

@@ -18,7 +18,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.mark.parametrize(
-    ("average", "threads", "busy"), [(0.0, 2, False), (0.8, 2, False), (1.0, 2, True), (1.5, 1, False), (2.0, 1, True)]
+    ("average", "threads", "busy"), [(0.0, 2, False), (1.4, 2, False), (1.6, 2, True), (2.4, 1, False), (2.6, 1, True)]
 )
 def test_busy_machine(load: Callable[[float], None], average: float, threads: int, busy: bool) -> None:
     load(average)

@@ -33,9 +33,8 @@ def row(architecture: str, accuracy: float, loss: float, parameters: int) -> dic
 
 
 @pytest.fixture
-def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def compared(workspace: Path) -> None:
     """The comparison of two models in the current folder; only the first was trained and evaluated here."""
-    monkeypatch.chdir(tmp_path)
     comparison = {
         "source": "fashion-mnist",
         "by": "accuracy",
@@ -46,8 +45,9 @@ def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     write_json("metrics/compare.json", comparison)
     write_json("models/model_0.safetensors", {})  # any bytes: only their checksum is looked at
-    write_timing("model_0", ["model_0"], {"train_seconds": 12.345})
-    write_timing("inference", ["model_0"], {"images_per_second": {"model_0": 123_456.7}})
+    write_timing("model_0", ["model_0"], {"train_seconds": 12.345, "threads": 1})
+    speeds = {"images_per_second": {"model_0": 123_456.7}, "threads": 1, "batch_size": 32}
+    write_timing("inference", ["model_0"], speeds)
 
 
 @pytest.mark.usefixtures("compared")
