@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.sgd import sgd
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -125,17 +126,16 @@ def train_epoch(
 
 def make_step(model: nn.Module, lr: float, precision: str = "float32", world: World = SINGLE_PROCESS) -> Step:
     """Return the training step of `model`: forward, loss, backward, SGD update; a CUDA graph where there is one GPU."""
-    device = next(model.parameters()).device
+    parameters = list(model.parameters())
+    device = parameters[0].device
     replica = DistributedDataParallel(model) if world.size > 1 else model
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, fused=True)
 
     def step(batch: Batch, size: int) -> tuple[Tensor, Tensor]:
         with _autocast(device, precision):
             logits_BK = replica(batch.images_B1HW)
             loss = batch_loss(logits_BK, batch.labels_B, size, world)
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        sgd_step(parameters, lr)
         return loss.detach(), (logits_BK.detach().argmax(dim=1) == batch.labels_B).sum()
 
     # Gradients of several processes are averaged outside any graph.
@@ -151,6 +151,32 @@ def batch_loss(logits_BK: Tensor, labels_B: Tensor, size: int, world: World) -> 
     if world.size == 1:
         return cross_entropy(logits_BK, labels_B)
     return cross_entropy(logits_BK, labels_B, reduction="sum") / size * world.size
+
+
+@torch.no_grad()
+def sgd_step(parameters: list[nn.Parameter], lr: float) -> None:
+    """Update the weights by plain SGD, with torch's fused kernel, and forget the gradients.
+
+    The function below `torch.optim.SGD`, and the same bits. The class would import torch's compiler, which takes 1.0 s,
+    as long as two epochs of a linear model; and a step of such a model 236 microseconds instead of 186.
+    """
+    trained = [weights for weights in parameters if weights.grad is not None]
+    gradients = [weights.grad for weights in trained if weights.grad is not None]
+    momenta: list[Tensor | None] = [None] * len(trained)
+    sgd(
+        list[Tensor](trained),
+        gradients,
+        momenta,
+        fused=True,
+        weight_decay=0,
+        momentum=0,
+        lr=lr,
+        dampening=0,
+        nesterov=False,
+        maximize=False,
+    )
+    for weights in trained:
+        weights.grad = None
 
 
 def capture_at_first_call(step: Step, model: nn.Module) -> Step:
