@@ -62,7 +62,7 @@ def unpacked_files() -> Iterator[Path]:
     Raises:
         UserError: a file is missing or damaged, or there are not as many labels as images.
     """
-    root = PREPARED / ".unpacked.tmp"  # always the same name: a rerun clears what a crash has left
+    root = PREPARED.with_name(".unpacked.tmp")  # always the same name: a rerun clears what a crash has left
     shutil.rmtree(root, ignore_errors=True)
     target = root / MappedFashionMNIST.__name__ / "raw"
     try:

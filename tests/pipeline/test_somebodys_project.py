@@ -18,6 +18,6 @@ def test_fast_tests_pass_there(project: Path, shell: Shell, set_params: SetParam
     shell("dvc exp run --name wider -S model_3.hidden_units=20 && dvc exp branch wider wider")
     shell("git checkout -q . && git checkout -q wider && dvc checkout -q")
     printed = shell(
-        "python -m pytest -q -m 'not slow' -p no:cacheprovider -p no:xdist -o addopts=--import-mode=importlib"
+        "HYPOTHESIS_PROFILE=few python -m pytest -q -m 'not slow' -p no:cacheprovider -p no:xdist -o addopts=--import-mode=importlib"
     )
     assert "passed" in printed.splitlines()[-1]
