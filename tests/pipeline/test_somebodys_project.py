@@ -17,7 +17,7 @@ def test_fast_tests_pass_there(project: Path, shell: Shell, set_params: SetParam
     shell("git add --all && dvc repro && git add --all && git commit -qm 'A model more'")
     shell("dvc exp run --name wider -S model_3.hidden_units=20 && dvc exp branch wider wider")
     shell("git checkout -q . && git checkout -q wider && dvc checkout -q")
-    printed = shell(
-        "HYPOTHESIS_PROFILE=few python -m pytest -q -m 'not slow' -p no:cacheprovider -p no:xdist -o addopts=--import-mode=importlib"
-    )
+    # All tests at once, with few examples of damaged files: those know nothing of parameters.
+    options = "-m 'not slow' -p no:cacheprovider -p no:xdist -o addopts=--import-mode=importlib"
+    printed = shell(f"python -m pytest -q {options}", HYPOTHESIS_PROFILE="few")
     assert "passed" in printed.splitlines()[-1]
