@@ -108,3 +108,13 @@ def start(command: str, environment: dict[str, str], stdout: int = subprocess.DE
         # A shell has what it starts with & ignore Ctrl-C, perhaps these tests.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def interrupt(process: "subprocess.Popen[str]", at: str) -> str:
+    """Press Ctrl-C when the process that `start` gave prints `at`; return what it prints after that."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if at in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    return process.stdout.read()

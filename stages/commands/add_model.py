@@ -26,15 +26,16 @@ def main() -> None:
     name, arch = parse_arguments()
     params, pipeline = load_yaml(PARAMS), load_yaml(PIPELINE)
     check(name, arch, pipeline)
+    block, stages = read_lines(PARAMS), read_lines(PIPELINE)
+    new = [new_stage(pipeline, name, stages), *new_dependencies(pipeline, name, stages)]
     edits = {
-        PARAMS: insert(read_lines(PARAMS), [new_block(params, name, arch)]),
-        PIPELINE: insert(read_lines(PIPELINE), [new_stage(pipeline, name), *new_dependencies(pipeline, name)]),
+        PARAMS: (block, insert(block, [new_block(params, name, arch, block)])),
+        PIPELINE: (stages, insert(stages, new)),
     }
-    for path, after in edits.items():
-        before = read_lines(path)
+    for path, (before, after) in edits.items():
         write_text(path, "".join(after))
-        old, new = ([line.rstrip() for line in lines] for lines in (before, after))
-        print(*difflib.unified_diff(old, new, f"a/{path}", f"b/{path}", lineterm="", n=1), sep="\n")
+        old, now = ([line.rstrip() for line in lines] for lines in (before, after))
+        print(*difflib.unified_diff(old, now, f"a/{path}", f"b/{path}", lineterm="", n=1), sep="\n")
     print(f"\n{name} is part of the pipeline now: `dvc repro` trains it, and no other model")
 
 
@@ -55,27 +56,28 @@ def check(name: str, arch: str, pipeline: Any) -> None:
 Insertion = tuple[int, list[str]]  # the number of the line before which lines are inserted, and these lines
 
 
-def new_block(params: Any, name: str, arch: str) -> Insertion:
+def new_block(params: Any, name: str, arch: str, lines: list[str]) -> Insertion:
     """Return the block of `name`, to stand below those of the other models."""
-    _, end = extent(params, lambda key: bool(MODEL_NAME.fullmatch(key)), read_lines(PARAMS))
+    _, end = extent(params, lambda key: bool(MODEL_NAME.fullmatch(key)), lines)
     values = {"arch": arch, **HYPERPARAMETERS}
     return end, ["\n", f"{name}:\n", *(f"  {key}: {value}\n" for key, value in values.items())]
 
 
-def new_stage(pipeline: Any, name: str) -> Insertion:
+def new_stage(pipeline: Any, name: str, lines: list[str]) -> Insertion:
     """Return the stage that trains `name`: the last training stage with another name."""
-    lines, last = read_lines(PIPELINE), last_trained(pipeline)
+    last = last_trained(pipeline)
     start, end = extent(pipeline["stages"], lambda key: key == f"train_{last}", lines)
     return end, ["\n", *(renamed(line, last, name) for line in lines[start:end])]
 
 
-def new_dependencies(pipeline: Any, name: str) -> list[Insertion]:
+def new_dependencies(pipeline: Any, name: str, lines: list[str]) -> list[Insertion]:
     """Return the inputs of evaluate and compare that differ from those of another model in its name alone.
 
     Raises:
         UserError: there are none, or they do not stand one to a line.
     """
-    lines, last, found = read_lines(PIPELINE), last_trained(pipeline), []
+    last = last_trained(pipeline)
+    found: list[Insertion] = []
     for stage in ("evaluate", "compare"):
         deps = pipeline["stages"][stage]["deps"]
         numbers = [deps.lc.item(position)[0] for position in range(len(deps))]

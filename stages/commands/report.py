@@ -65,6 +65,8 @@ def gather() -> dict[str, Any]:
     comparison = read_json("metrics/compare.json")
     names = list(comparison["models"])
     lock = read_lock()
+    seconds = {name: train_seconds(name) for name in names}
+    speeds = {name: images_per_second(name) for name in names}
     return {
         "comparison": comparison,
         "models": comparison["models"],
@@ -72,10 +74,10 @@ def gather() -> dict[str, Any]:
         "images": read_json(f"metrics/eval/{comparison['best']}.json")["images"],
         "data": read_json("metrics/data.json"),
         "trained": {name: read_json(f"metrics/train/{name}.json") for name in names},
-        "train_seconds": {name: train_seconds(name) for name in names},
-        "images_per_second": {name: images_per_second(name) for name in names},
+        "train_seconds": seconds,
+        "images_per_second": speeds,
         "machine": machine(),
-        "speed": speed_chart(comparison),
+        "speed": speed_chart(comparison, seconds, speeds),
         "curves": {name: rows_of(f"plots/curves/{name}.csv") for name in names},
         "layers": {name: rows_of(f"plots/layers/{name}.csv") for name in names},
         "classes": rows_of("plots/per_class.csv"),
@@ -107,13 +109,12 @@ def picture(path: str | Path, alt: str) -> dict[str, Any]:
     }
 
 
-def speed_chart(comparison: dict[str, Any]) -> dict[str, Any] | None:
+def speed_chart(
+    comparison: dict[str, Any], seconds: dict[str, float | None], speeds: dict[str, float | None]
+) -> dict[str, Any] | None:
     """Draw accuracy against the times measured here; None where nothing was."""
     models = comparison["models"]
-    measured = {
-        "Training time (s)": [train_seconds(name) for name in models],
-        "Test images per second": [images_per_second(name) for name in models],
-    }
+    measured = {"Training time (s)": list(seconds.values()), "Test images per second": list(speeds.values())}
     if not any(time for times in measured.values() for time in times):
         return None
     accuracies = [row["accuracy"] for row in models.values()]

@@ -1,9 +1,7 @@
 """DVC's experiments on this pipeline: each command that docs/experiments.md shows, and the way round each trap."""
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import PROJECT, SetParams, Shell, StagesRun, start
+from tests.helpers import PROJECT, SetParams, Shell, StagesRun, interrupt, start
 
 pytestmark = pytest.mark.slow
 
@@ -182,14 +180,19 @@ def test_without_a_name_in_git(project: Path, shell: Shell, set_params: SetParam
     shell(command)
 
 
-def test_way_back_from_a_failed_experiment(project: Path, shell: Shell) -> None:
-    printed = shell("dvc exp run -S model_0.lr=900", status=255)
-    assert "diverged" in printed
-    assert not Path("models/model_0.safetensors").exists()  # DVC has removed it
+def follow_way_back(printed: str, shell: Shell) -> None:
+    """Do what the last line of a stage says, and see that all is as committed."""
     (way_back,) = set(re.findall("`(git checkout [^`]+)`", printed))
     shell(way_back)
     shell("dvc status -q")
     assert shell("git status --short") == ""
+
+
+def test_way_back_from_a_failed_experiment(project: Path, shell: Shell) -> None:
+    printed = shell("dvc exp run -S model_0.lr=900", status=255)
+    assert "diverged" in printed
+    assert not Path("models/model_0.safetensors").exists()  # DVC has removed it
+    follow_way_back(printed, shell)
 
 
 def test_way_back_from_a_broken_architecture(project: Path, shell: Shell) -> None:
@@ -197,25 +200,14 @@ def test_way_back_from_a_broken_architecture(project: Path, shell: Shell) -> Non
         file.write("\nraise ZeroDivisionError('my mistake')\n")
     printed = shell("dvc repro", status=255)
     assert "my mistake" in printed
-    (way_back,) = set(re.findall("`(git checkout [^`]+)`", printed))
-    shell(way_back)
-    shell("dvc status -q")
-    assert shell("git status --short") == ""
+    follow_way_back(printed, shell)
 
 
 def test_way_back_from_an_interrupted_experiment(project: Path, environment: dict[str, str], shell: Shell) -> None:
     with start("dvc exp run -S model_1.epochs=10000", environment, stdout=subprocess.PIPE) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if "Epoch: 2 " in line:
-                break
-        os.killpg(run.pid, signal.SIGINT)
-        printed = run.stdout.read()
-    (way_back,) = set(re.findall("`(git checkout [^`]+)`", printed))
+        printed = interrupt(run, at="Epoch: 2 ")
     assert "  epochs: 10000\n" in Path("params.yaml").read_text()
-    shell(way_back)
-    shell("dvc status -q")
-    assert shell("git status --short") == ""
+    follow_way_back(printed, shell)
 
 
 def test_missing_architecture_is_named(project: Path, shell: Shell) -> None:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from tests.helpers import SetParams, Shell, StagesRun, start
+from tests.helpers import SetParams, Shell, StagesRun, interrupt, start
 
 pytestmark = pytest.mark.slow
 
@@ -150,12 +149,7 @@ def test_ctrl_c_in_a_training(
 ) -> None:
     set_params({"model_1.epochs": 10_000, "model_2.epochs": 10_000})
     with start(RUN, environment, stdout=subprocess.PIPE) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if "Epoch: 2 " in line:
-                break
-        os.killpg(run.pid, signal.SIGINT)
-        rest = run.stdout.read()
+        rest = interrupt(run, at="Epoch: 2 ")
         status = run.wait(timeout=60)
     assert status == 130, rest
     assert rest.splitlines()[-1].startswith("run: interrupted")
