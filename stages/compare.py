@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, exit_cleanly
 from stages.lib.base.files import copy, read_json, write_csv, write_json
+from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import load_params
 from stages.lib.base.tensors import load_arrays
 from stages.lib.base.versions import check_versions
@@ -32,7 +33,7 @@ from stages.lib.results.tables import read_table
 def main() -> None:
     """Gather, test, choose, draw; then, when nothing can be missing any more, write."""
     ArgumentParser(prog="python -m stages.compare", description="Compare the evaluated models.").parse_args()
-    params = load_params()
+    params, inputs = load_params(), Inputs("compare")
     names, by = list(params.models), params.compare.by
     check_versions("matplotlib", "numpy", "pandas", "pillow", "safetensors", "scipy")
     source = read_json("metrics/data.json")["source"]
@@ -42,6 +43,7 @@ def main() -> None:
     best, chosen_on = choose(names, by)
     curves = pd.concat([read_table(f"plots/curves/{name}.csv").assign(model=name) for name in names])
     pictures = draw(rows, outcomes, curves, source)
+    inputs.check_unchanged()
 
     write_csv("plots/compare.csv", list(rows[0]), [list(row.values()) for row in rows])
     columns = ["model", "epoch", "train_loss", "train_acc", "test_loss", "test_acc"]

@@ -19,6 +19,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, exit_at_once, exit_cleanly
 from stages.lib.base.files import read_json, write_csv
+from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import load_params
 from stages.lib.base.versions import check_versions
 from stages.lib.data.datasets import Split, load_split, make_loader
@@ -32,7 +33,7 @@ BEST = "models/best.safetensors"
 def main() -> None:
     """Load, predict again, check, tabulate, draw."""
     ArgumentParser(prog="python -m stages.confusion", description="Look at the best model's mistakes.").parse_args()
-    params = load_params()
+    params, inputs = load_params(), Inputs("confusion")
     check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch")
     torch.set_num_threads(params.train.threads)
     device = pick_device(params.train.device)
@@ -53,6 +54,7 @@ def main() -> None:
     wrong = np.flatnonzero(predictions_N != labels_N)
     worst = wrong[np.argsort(-confidence_N[wrong], kind="stable")][: params.confusion.mistakes].tolist()
     draw_predictions("plots/mistakes.png", f"The most confident mistakes of {best.name}", worst, probabilities_NK, test)
+    inputs.check_unchanged()
     print(f"{best.name}: {len(wrong):,} mistakes in {len(test):,} images; the reloaded model scores as it did before")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stages.lib.base.errors import Outdated, UserError, exit_at_once, exit_cleanly
 from stages.lib.base.files import write_csv, write_json
+from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import load_params
 from stages.lib.base.tensors import save_tensors
 from stages.lib.base.timing import write_timing
@@ -30,7 +31,7 @@ from stages.lib.learning.models import Checkpoint, load_checkpoint
 def main() -> None:
     """For each model: load, predict, measure, write."""
     ArgumentParser(prog="python -m stages.evaluate", description="Evaluate the trained models.").parse_args()
-    params = load_params()
+    params, inputs = load_params(), Inputs("evaluate")
     names = list(params.models)
     check_versions("numpy", "safetensors", "torch")
     torch.set_num_threads(params.train.threads)
@@ -71,6 +72,7 @@ def main() -> None:
             "torch": torch.__version__,
         },
     )
+    inputs.check_unchanged()
 
 
 def load_named(name: str) -> Checkpoint:

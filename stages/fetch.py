@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stages.lib.base.errors import exit_cleanly
 from stages.lib.base.files import sha256_of
+from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import FetchParams, SyntheticParams, load_params
 from stages.lib.base.versions import check_versions
 from stages.lib.source.fashion_mnist import RAW_FILES
@@ -19,10 +20,11 @@ RAW = Path("data/raw")
 def main() -> None:
     """Fetch or draw, then say what there is."""
     ArgumentParser(prog="python -m stages.fetch", description="Fetch or draw the four files of raw data.").parse_args()
-    params = load_params().fetch
+    params, inputs = load_params().fetch, Inputs("fetch")
     check_versions("numpy")
     origin = draw(params.synthetic) if params.source == "synthetic" else fetch(params)
     describe(origin)
+    inputs.check_unchanged()
 
 
 def fetch(params: FetchParams) -> str:

@@ -18,6 +18,7 @@ from torchvision.datasets import FashionMNIST
 from stages.lib import plots
 from stages.lib.base.errors import UserError, exit_at_once, exit_cleanly
 from stages.lib.base.files import sha256_of, write_json
+from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import load_params
 from stages.lib.base.versions import check_versions
 from stages.lib.data.datasets import Split, make_loader, save_split
@@ -33,7 +34,7 @@ BATCH_SIZE = 32  # the lecture's, for the counts and the picture; each model has
 def main() -> None:
     """Read, split, describe, draw."""
     ArgumentParser(prog="python -m stages.prepare", description="Read, check and split the images.").parse_args()
-    params = load_params()
+    params, inputs = load_params(), Inputs("prepare")
     check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch", "torchvision")
     with unpacked_files() as root:
         train = read(root, params.fetch.source, train=True)
@@ -47,6 +48,7 @@ def main() -> None:
         description = describe(splits)
         draw(kept, params.prepare.seed)
     write_json("metrics/data.json", description)
+    inputs.check_unchanged()
 
     counts = ", ".join(f"{count:,} {name}" for name, count in description["counts"].items())
     print(f"prepared {counts} images of {train.source}")

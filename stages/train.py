@@ -13,6 +13,7 @@ import torch
 
 from stages.lib.base.errors import exit_at_once, exit_cleanly
 from stages.lib.base.files import write_csv, write_json
+from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import Params, load_params
 from stages.lib.base.timing import write_timing
 from stages.lib.base.versions import check_versions
@@ -30,14 +31,15 @@ def main() -> None:
     name = parse_name()
     params = load_params()
     params.model(name)  # a name that is not there is refused before anything starts
+    inputs = Inputs(f"train_{name}")
     if params.train.processes > 1 and not is_distributed():
-        start_processes(params.train.processes, partial(train_model, name, params))
+        start_processes(params.train.processes, partial(train_model, name, params, inputs))
     else:
-        train_model(name, params)
+        train_model(name, params, inputs)
 
 
-def train_model(name: str, params: Params) -> None:
-    """Seed, build, seed again, train, write."""
+def train_model(name: str, params: Params, inputs: Inputs) -> None:
+    """Seed, build, seed again, train, check that the inputs are still the same, write."""
     model_params, threads = params.model(name), params.threads(name)
     torch.set_num_threads(threads)
     keep_freed_memory()
@@ -75,6 +77,7 @@ def train_model(name: str, params: Params) -> None:
     if is_chance(last.correct, held_out.labels_N):
         print(f"train: warning: {name} ends no better than chance; try another lr or more epochs", file=sys.stderr)
 
+    inputs.check_unchanged()
     save_checkpoint(f"models/{name}.safetensors", model, name, model_params, train.class_names)
     curve = [(epoch.epoch, epoch.train_loss, epoch.train_acc, epoch.test_loss, epoch.test_acc) for epoch in epochs]
     write_csv(f"plots/curves/{name}.csv", ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"], curve)

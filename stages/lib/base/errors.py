@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from stages.lib.base.process import end_with_parent
+
 WAY_BACK = "Mend it and run again, or go back to the last commit and lose all edits: `git checkout . && dvc checkout`"
 NO_WAY_BACK = "NO_WAY_BACK"  # environment variable that keeps stages from telling it
 
@@ -31,6 +33,8 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()
     try:
         main()
         sys.stdout.flush()

@@ -1,0 +1,97 @@
+"""What a stage reads, by dvc.yaml: has it stayed the same while the stage ran?
+
+DVC reads parameters and checksums when a stage has ended. What was edited meanwhile it would record as what the result
+was made from, and its cache would bring that result back ever after.
+"""
+
+import re
+import tomllib
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.lib.base.errors import UserError
+from stages.lib.base.files import sha256_of
+from stages.lib.base.process import STARTED_NS
+
+CODE = "stages/"
+INTERPOLATED = re.compile(r"\$\{([\w.]+)\}")  # a value of params.yaml in a path: ${model_0.arch}
+HASHED_BYTES = 1 << 20  # the content decides up to here, size and time of change for larger files
+
+
+class Inputs:
+    """The parameters and files that dvc.yaml lists for a stage, as they are now."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.at_start = read_inputs(stage)
+        edited = [name for name in self.at_start if name.startswith(CODE) and _changed_ns(name) > STARTED_NS]
+        self.at_start |= dict.fromkeys(edited)  # while Python loaded it: which content it loaded nobody knows
+
+    def check_unchanged(self) -> None:
+        """Check that all is still as it was.
+
+        Raises:
+            UserError: names what changed.
+        """
+        now = read_inputs(self.stage)
+        changed = sorted(name for name in self.at_start | now if self.at_start.get(name) != now.get(name, "gone"))
+        if changed:
+            names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+            raise UserError(f"{names} changed while this stage ran; its result is discarded: run it again")
+
+
+def read_inputs(stage: str) -> dict[str, Any]:
+    """Return the values of the parameters and the fingerprints of the files that dvc.yaml lists for `stage`.
+
+    Empty where dvc.yaml has no such stage: then DVC records nothing either.
+    """
+    listed = _value(_load("dvc.yaml"), f"stages.{stage}") or {}
+    parameters: dict[str, Any] = {}
+    for entry in listed.get("params", []):
+        for file, keys in entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]:
+            tree = _load(file)
+            parameters |= {f"{key} in {file}": _value(tree, key) for key in keys}
+    params = _load("params.yaml")
+    paths = [INTERPOLATED.sub(lambda found: str(_value(params, found[1])), dep) for dep in listed.get("deps", [])]
+    return parameters | {str(file): _fingerprint(file) for path in paths for file in _files(Path(path))}
+
+
+def _load(file: str) -> Any:
+    """Read a YAML or TOML file; None where it cannot be read, as while an editor writes it."""
+    try:
+        if file.endswith(".toml"):
+            return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        return YAML(typ="safe", pure=True).load(Path(file))
+    except (OSError, YAMLError, ValueError):
+        return None
+
+
+def _value(tree: Any, key: str) -> Any:
+    """Return what stands under a key such as `fetch.source`; None where there is nothing."""
+    return reduce(lambda branch, step: branch.get(step) if isinstance(branch, dict) else None, key.split("."), tree)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files at `path` or below it, but for those that .dvcignore keeps from DVC."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return [file for file in files if not any(map(_is_ignored, file.parts))]
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith((".", "#", "__pycache__")) or name.endswith(("~", ".tmp"))
+
+
+def _fingerprint(file: Path) -> Any:
+    try:
+        status = file.stat()
+        return sha256_of(file) if status.st_size <= HASHED_BYTES else (status.st_size, status.st_mtime_ns)
+    except OSError:  # removed
+        return None
+
+
+def _changed_ns(file: str) -> int:
+    return Path(file).stat().st_mtime_ns if Path(file).exists() else 0

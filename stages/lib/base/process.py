@@ -1,0 +1,24 @@
+"""The process itself: when it started, and ending when the process that started it ends."""
+
+import os
+import signal
+import time
+from threading import Thread
+
+STARTED_NS = time.time_ns()  # stages/__init__.py imports this before any library: some milliseconds late at most
+LOOK_SECONDS = 1.0  # between two looks at the parent
+
+
+def end_with_parent() -> None:
+    """Interrupt this process, as Ctrl-C does, when the process that started it is gone.
+
+    DVC killed outright would leave its stage running, to write its outputs into the middle of the next run.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=watch, daemon=True).start()

@@ -1,0 +1,63 @@
+"""What is edited while a stage runs is never recorded as what its result was made from."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import SetParams, Shell, start
+
+pytestmark = pytest.mark.slow
+Training = Callable[[str, int], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def training(project: Path, environment: dict[str, str], set_params: SetParams) -> Iterator[Training]:
+    """`training("dvc repro ...", 300)` starts 300 epochs of model_0 and returns when the first is over.
+
+    A hundred epochs take about a second.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(command: str, epochs: int) -> "subprocess.Popen[str]":
+        set_params({"model_0.epochs": epochs})
+        process = start(command, environment, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        assert any("Epoch: 1 " in line for line in process.stdout)
+        return process
+
+    yield begin
+    for process in started:
+        process.communicate()
+
+
+def the_rest(process: "subprocess.Popen[str]") -> str:
+    """Wait until nobody writes to the process's output any more: the process and all that it started have ended."""
+    assert process.stdout is not None
+    return process.stdout.read()
+
+
+def test_code_edited(training: Training) -> None:
+    process = training("dvc repro --single-item train_model_0", 300)
+    with Path("stages/architectures/linear.py").open("a") as file:
+        file.write("# another comment\n")
+    assert "linear.py" in the_rest(process)
+    assert not Path("models/model_0.safetensors").exists()
+
+
+def test_second_experiment_during_the_first(training: Training, shell: Shell) -> None:
+    process = training("dvc exp run -S model_0.lr=0.05 train_model_0", 1500)
+    shell("dvc exp run -S model_0.lr=0.0001 train_model_0", status=255)  # the first is still running
+    assert "model_0 in params.yaml" in the_rest(process)
+    assert "0.0001" not in Path("dvc.lock").read_text()
+
+
+def test_dvc_killed_alone(training: Training) -> None:
+    process = training("dvc repro --single-item train_model_0", 1500)
+    os.kill(process.pid, signal.SIGKILL)
+    assert "Epoch: 1500" not in the_rest(process)
+    assert not Path("models/model_0.safetensors").exists()
