@@ -6,6 +6,7 @@ Writes the tables, the charts and `models/best.safetensors`, a copy of the winne
 Shapes: N images, K classes; U units of a layer, each a picture of H x W.
 """
 
+import math
 from argparse import ArgumentParser
 from dataclasses import astuple, dataclass
 from itertools import combinations
@@ -25,7 +26,7 @@ from stages.lib.base.params import load_params
 from stages.lib.base.tensors import load_arrays
 from stages.lib.base.versions import check_versions
 from stages.lib.results.calibration import Bin, calibration_error_pct, reliability_bins
-from stages.lib.results.statistics import mcnemar_test, wilson_interval
+from stages.lib.results.statistics import SIGNIFICANCE, PairedTest, holm, mcnemar_test, wilson_interval
 from stages.lib.results.summary import verdicts
 from stages.lib.results.tables import read_table
 
@@ -39,7 +40,7 @@ def main() -> None:
     source = read_json("metrics/data.json")["source"]
     outcomes = {name: read_outcome(name) for name in names}
     rows = [describe(name, outcomes[name]) for name in names]
-    pairs = [compare_pair(first, second, outcomes) for first, second in combinations(names, 2)]
+    pairs = compare_pairs(outcomes)
     best, chosen_on = choose(names, by)
     curves = pd.concat([read_table(f"plots/curves/{name}.csv").assign(model=name) for name in names])
     pictures = draw(rows, outcomes, curves, source)
@@ -62,32 +63,53 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a model did on each test image, and how its confidence compares with its accuracy."""
+    """How a model did on each test image, how its confidence compares with its accuracy, and its metrics."""
 
     correct_N: NDArray[np.bool_]  # whether its most probable class is the true one
     bins: list[Bin]
+    results: dict[str, Any]  # as evaluated, and checked against the predictions
 
 
 def read_outcome(name: str) -> Outcome:
     """Work out per-image correctness and calibration bins of one model from its predictions.
 
     Raises:
-        UserError: the file holds the predictions of another model, or not as many as were evaluated.
+        UserError: the file holds the predictions of another model, or they do not give the metrics of the model.
     """
     path = f"data/predictions/{name}.safetensors"
     arrays, about = load_arrays(path)
     if about.get("name") != name:
         raise Outdated(path, f"holds the predictions of {about.get('name')}, not {name}")
     probabilities_NK, labels_N = arrays["probabilities"], arrays["labels"]
-    images = read_json(f"metrics/eval/{name}.json")["images"]
-    if len(labels_N) != images:
-        raise Outdated(path, f"holds {len(labels_N):,} predictions, not {images:,}")
-    return Outcome(probabilities_NK.argmax(axis=1) == labels_N, reliability_bins(probabilities_NK, labels_N))
+    correct_N = probabilities_NK.argmax(axis=1) == labels_N
+    results = read_json(f"metrics/eval/{name}.json")
+    check_results(name, results, correct_N, probabilities_NK[np.arange(len(labels_N)), labels_N])
+    return Outcome(correct_N, reliability_bins(probabilities_NK, labels_N), results)
+
+
+def check_results(
+    name: str, results: dict[str, Any], correct_N: NDArray[np.bool_], likelihood_N: NDArray[np.float32]
+) -> None:
+    """Check that the metrics of a model are those of its predictions; `likelihood_N` is what the true class got.
+
+    Raises:
+        UserError: names what differs.
+    """
+    correct, images = int(correct_N.sum()), len(correct_N)
+    with np.errstate(divide="ignore"):
+        loss = float(-np.log(likelihood_N, dtype=np.float64).mean())  # infinite if one is too small for a float32
+    expected = {"correct": correct, "images": images, "accuracy": correct / images * 100}
+    different = [key for key, value in expected.items() if results.get(key) != value]
+    if math.isfinite(loss) and not math.isclose(results["loss"], loss, rel_tol=1e-3, abs_tol=1e-5):
+        different.append("loss")
+    if different:
+        contradicted = f"contradicts data/predictions/{name}.safetensors in {', '.join(different)}"
+        raise Outdated(f"metrics/eval/{name}.json", contradicted)
 
 
 def describe(name: str, outcome: Outcome) -> dict[str, Any]:
     """Return one row of the comparison: metrics on the test images, accuracy with a 95 % interval, and the costs."""
-    results = read_json(f"metrics/eval/{name}.json")
+    results = outcome.results
     low, high = wilson_interval(results["correct"], results["images"])
     return {
         "model": name,
@@ -105,22 +127,31 @@ def describe(name: str, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def compare_pair(first: str, second: str, outcomes: dict[str, Outcome]) -> dict[str, Any]:
-    """Say whether two models differ on the same images by more than chance, in numbers and in words."""
-    test = mcnemar_test(outcomes[first].correct_N, outcomes[second].correct_N)
-    if not test.differ:
-        verdict = f"{first} and {second} cannot be told apart"
-    else:
-        ahead, behind = (first, second) if test.only_first > test.only_second else (second, first)
-        verdict = f"{ahead} is better than {behind}"
-    return {
-        "first": first,
-        "second": second,
-        "only_first_right": test.only_first,
-        "only_second_right": test.only_second,
-        "p_value": test.p_value,
-        "verdict": verdict,
-    }
+def compare_pairs(outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:
+    """Say of each two models whether they differ on the same images by more than chance, in numbers and in words."""
+    pairs = list(combinations(outcomes, 2))
+    tests = [mcnemar_test(outcomes[first].correct_N, outcomes[second].correct_N) for first, second in pairs]
+    adjusted = holm([test.p_value for test in tests])
+    return [
+        {
+            "first": first,
+            "second": second,
+            "only_first_right": test.only_first,
+            "only_second_right": test.only_second,
+            "p_value": test.p_value,
+            "p_value_holm": p_value,
+            "verdict": verdict(first, second, test, p_value),
+        }
+        for (first, second), test, p_value in zip(pairs, tests, adjusted, strict=True)
+    ]
+
+
+def verdict(first: str, second: str, test: PairedTest, p_value: float) -> str:
+    """Say which of two models is better, if chance alone would seldom give such a difference."""
+    if p_value >= SIGNIFICANCE:
+        return f"{first} and {second} cannot be told apart"
+    ahead, behind = (first, second) if test.only_first > test.only_second else (second, first)
+    return f"{ahead} is better than {behind}"
 
 
 def choose(names: list[str], by: str) -> tuple[str, str]:

@@ -37,6 +37,7 @@ def main() -> None:
     params, inputs = load_params(), Inputs("prepare")
     check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch", "torchvision")
     with unpacked_files() as root:
+        checksums = check_source(params.fetch.source)
         train = read(root, params.fetch.source, train=True)
         test = read(root, params.fetch.source, train=False)
         kept, held_out = hold_out(train, params.prepare.validation, params.prepare.seed)
@@ -45,7 +46,7 @@ def main() -> None:
 
         for name, split in splits.items():
             save_split(PREPARED / f"{name}.safetensors", split)
-        description = describe(splits)
+        description = describe(splits, checksums)
         draw(kept, params.prepare.seed)
     write_json("metrics/data.json", description)
     inputs.check_unchanged()
@@ -81,6 +82,24 @@ def unpacked_files() -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def check_source(source: str) -> dict[str, str]:
+    """Return the sha256 checksum of each raw file, after a check that they come from where params.yaml says.
+
+    Raises:
+        UserError: published files are called drawn, or drawn or edited ones published.
+    """
+    checksums = {file.name: sha256_of(RAW / file.name) for file in RAW_FILES}
+    for file in RAW_FILES:
+        published = checksums[file.name] == file.sha256
+        if published != (source == "fashion-mnist"):
+            what = "FashionMNIST" if published else "not the published file"
+            raise UserError(
+                f"{RAW / file.name} is {what}, but fetch.source is {source}; run `dvc repro fetch`, and "
+                "`dvc unfreeze fetch` before it if that stage is frozen"
+            )
+    return checksums
+
+
 class MappedFashionMNIST(FashionMNIST):  # type: ignore[misc]  # torchvision has no types
     """torchvision's FashionMNIST, its files read by us: mapped into memory, pages are read when they are touched."""
 
@@ -109,7 +128,7 @@ def check_classes(splits: dict[str, Split]) -> None:
             raise UserError(f"the {name} images hold none of: {', '.join(absent)}; delete data/raw and fetch again")
 
 
-def describe(splits: dict[str, Split]) -> dict[str, Any]:
+def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, Any]:
     """Describe the data; mean and standard deviation are those of the training pixels in [0, 1]."""
     train, validation, test = splits["train"], splits["validation"], splits["test"]
     pixels = pixel_counts(train)
@@ -117,7 +136,7 @@ def describe(splits: dict[str, Split]) -> dict[str, Any]:
     mean = (pixels @ values) / pixels.sum()
     return {
         "source": train.source,
-        "sha256": {file.name: sha256_of(RAW / file.name) for file in RAW_FILES},
+        "sha256": checksums,
         "counts": {name: len(split) for name, split in splits.items()},
         "shape": list(train.images_N1HW.shape[1:]),
         "batch_size": BATCH_SIZE,

@@ -1,6 +1,7 @@
 """The compare stage: the best model, what is more than chance, what it costs, and the words for it."""
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,22 @@ CURVE = [(epoch, 1 / epoch, 70.0 + epoch, 2 / epoch, 71.0 + epoch) for epoch in 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
 
 
-def write_model(name: str, correct: Sequence[int], loss: float = 0.5) -> None:
-    """Write what the stages before this one write of a model that is right on the images numbered `correct`."""
+def write_model(name: str, correct: Sequence[int], confidence: float = 0.82) -> None:
+    """Write what the stages before this one write of a model that is right on the images numbered `correct`.
+
+    It gives each prediction the same `confidence`: the higher that is, the higher the loss of a wrong one.
+    """
     arch = ARCHITECTURES[int(name[-1]) % 3]
     accuracy = len(correct) / IMAGES * 100
+    doubt = (1 - confidence) / 9
+    loss = -(len(correct) * math.log(confidence) + (IMAGES - len(correct)) * math.log(doubt)) / IMAGES
     results = {"model_name": arch, "model_loss": loss, "model_acc": accuracy, "loss": loss, "accuracy": accuracy}
     write_json(f"metrics/eval/{name}.json", {**results, "correct": len(correct), "images": IMAGES})
     write_json(f"metrics/train/{name}.json", {"parameters": 7_960, "watched": "test"})
     write_csv(f"plots/curves/{name}.csv", COLUMNS, CURVE)
     write_csv(f"plots/layers/{name}.csv", ["layer", "kind", "parameters", "multiply_adds"], LAYERS[arch])
-    probabilities_NK = torch.full((IMAGES, 10), 0.02)
-    probabilities_NK[:, 0] = 0.82
+    probabilities_NK = torch.full((IMAGES, 10), doubt)
+    probabilities_NK[:, 0] = confidence
     labels_N = torch.ones(IMAGES, dtype=torch.int64)
     labels_N[list(correct)] = 0
     write_predictions(name, probabilities_NK, labels_N)
@@ -63,9 +69,9 @@ def write_predictions(name: str, probabilities_NK: torch.Tensor, labels_N: torch
 def evaluated(workspace: Path) -> Path:
     """The workspace with model_0 right on 166 of 200 images, model_1 on 150, model_2 on 177."""
     write_json("metrics/data.json", {"source": "synthetic"})
-    write_model("model_0", range(166), loss=0.47)
-    write_model("model_1", range(150), loss=0.68)
-    write_model("model_2", range(177), loss=0.32)
+    write_model("model_0", range(166))
+    write_model("model_1", range(150))
+    write_model("model_2", range(177))
     return workspace
 
 
@@ -119,17 +125,19 @@ def test_times_change_no_output(evaluated: Path, run_stage: RunStage) -> None:
 
 def test_best_by_accuracy(compare: Compare) -> None:
     assert compare()["best"] == "model_2"
-    assert read_json("metrics/best.json") == {"model": "model_2", "accuracy": 88.5, "loss": 0.32}
+    best = read_json("metrics/best.json")
+    assert best == {"model": "model_2", "accuracy": 88.5, "loss": read_json("metrics/eval/model_2.json")["loss"]}
 
 
 def test_best_by_loss(compare: Compare, set_params: SetParams) -> None:
     set_params({"compare.by": "loss"})
-    write_model("model_1", range(150), loss=0.1)
+    write_model("model_0", range(166), confidence=0.9999)
+    write_model("model_2", range(177), confidence=0.9999999)  # wrong seldom, but then wholly sure
     assert compare()["best"] == "model_1"
 
 
 def test_first_of_equals(compare: Compare) -> None:
-    write_model("model_1", range(177), loss=0.1)
+    write_model("model_1", range(177))
     assert compare()["best"] == "model_1"
 
 
@@ -184,6 +192,13 @@ def test_models_that_chance_could_separate(compare: Compare) -> None:
     pair = compare()["pairs"][0]
     assert (pair["only_first_right"], pair["only_second_right"]) == (10, 12)
     assert pair["p_value"] == pytest.approx(0.8318, abs=1e-4)
+    assert pair["verdict"] == "model_0 and model_1 cannot be told apart"
+
+
+def test_several_pairs_make_chance_likelier(compare: Compare) -> None:
+    write_model("model_1", range(5, 166 + 15))  # 5 against 15: p = 0.041 alone
+    pair = compare()["pairs"][0]
+    assert pair["p_value"] < 0.05 < pair["p_value_holm"]
     assert pair["verdict"] == "model_0 and model_1 cannot be told apart"
 
 
@@ -323,4 +338,21 @@ def test_predictions_for_other_images(evaluated: Path, stage_refusal: StageRefus
     write_predictions("model_1", torch.full((7, 10), 0.1), torch.zeros(7, dtype=torch.int64))
     line = stage_refusal("compare")
     assert "data/predictions/model_1.safetensors" in line
-    assert "7 predictions, not 200" in line
+    assert "images" in line
+
+
+@pytest.mark.parametrize("key", ["correct", "accuracy", "loss"])
+def test_edited_metrics(evaluated: Path, stage_refusal: StageRefusal, key: str) -> None:
+    results = read_json("metrics/eval/model_1.json")
+    write_json("metrics/eval/model_1.json", {**results, key: results[key] * 1.01})
+    line = stage_refusal("compare")
+    assert "metrics/eval/model_1.json" in line
+    assert key in line
+
+
+def test_probability_too_small_for_a_float(compare: Compare) -> None:
+    write_model("model_1", range(150), confidence=1 - 1e-16)
+    probabilities_NK = torch.zeros(IMAGES, 10)
+    probabilities_NK[:, 0] = 1
+    write_predictions("model_1", probabilities_NK, load_tensors("data/predictions/model_1.safetensors")[0]["labels"])
+    assert compare()["models"]["model_1"]["loss"] > 5

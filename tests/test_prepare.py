@@ -1,5 +1,6 @@
 """The prepare stage, on small raw files of our own."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from stages import prepare
 from stages.lib.base.files import read_json, sha256_of
 from stages.lib.data.datasets import load_split
-from stages.lib.source.fashion_mnist import CLASS_NAMES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from stages.lib.source.fashion_mnist import CLASS_NAMES, RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.source.idx import write_idx
 from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names
 
@@ -209,9 +210,18 @@ def test_refusal_keeps_earlier_results(
 
 @pytest.mark.parametrize(("source", "mark"), [("synthetic", " (synthetic data)"), ("fashion-mnist", "")])
 def test_titles_of_synthetic_data(
-    raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn, source: str, mark: str
+    raw: Path,
+    run_stage: RunStage,
+    set_params: SetParams,
+    drawn: Drawn,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    mark: str,
 ) -> None:
     set_params({"fetch.source": source})
+    if source == "fashion-mnist":
+        files = [replace(file, sha256=sha256_of(raw / "data/raw" / file.name)) for file in RAW_FILES]
+        monkeypatch.setattr(prepare, "RAW_FILES", files)
     assert run_stage("prepare").stdout.endswith(f"images of {source}\n")
     assert read_json("metrics/data.json")["source"] == source
     assert {path: figure.get_suptitle() for path, figure in drawn.items()} == {
@@ -219,6 +229,29 @@ def test_titles_of_synthetic_data(
         "plots/data/grid.png": f"Sixteen random training images{mark}",
         "plots/data/first_batch.png": f"From the first batch{mark}",
     }
+
+
+@pytest.mark.parametrize("name", [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS])
+def test_files_that_are_not_the_published_ones(
+    raw: Path, stage_refusal: StageRefusal, set_params: SetParams, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    set_params({"fetch.source": "fashion-mnist"})
+    files = [
+        file if file.name == name else replace(file, sha256=sha256_of(Path("data/raw", file.name)))
+        for file in RAW_FILES
+    ]
+    monkeypatch.setattr(prepare, "RAW_FILES", files)
+    line = stage_refusal("prepare")
+    assert name in line
+    assert "fashion-mnist" in line
+
+
+def test_published_files_called_synthetic(
+    raw: Path, stage_refusal: StageRefusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [replace(file, sha256=sha256_of(Path("data/raw", file.name))) for file in RAW_FILES]
+    monkeypatch.setattr(prepare, "RAW_FILES", files)
+    assert "synthetic" in stage_refusal("prepare")
 
 
 def test_first_image_in_colours_and_grey(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:

@@ -1,9 +1,10 @@
-"""Confidence intervals of one accuracy, and an exact test of two models on the same images.
+"""Confidence intervals of one accuracy, an exact test of two models on the same images, and what several tests say.
 
 Shapes: N images.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,11 +35,6 @@ class PairedTest:
     only_second: int
     p_value: float
 
-    @property
-    def differ(self) -> bool:
-        """Tell whether chance alone would give such a difference less than once in twenty times."""
-        return self.p_value < SIGNIFICANCE
-
 
 def mcnemar_test(first_correct_N: NDArray[np.bool_], second_correct_N: NDArray[np.bool_]) -> PairedTest:
     """Test by McNemar, exactly, two models on the same images: bool `[N]`, true where the model is correct.
@@ -52,3 +48,17 @@ def mcnemar_test(first_correct_N: NDArray[np.bool_], second_correct_N: NDArray[n
     # Both tails of a binomial with even odds; with no more than chance between them they meet, and overlap.
     tail = float(bdtr(min(only_first, only_second), disagreements, 0.5))
     return PairedTest(only_first, only_second, p_value=min(2 * tail, 1.0))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values of several tests, adjusted: the more tests, the more often chance alone makes one small.
+
+    With all of them the probability that chance gives any adjusted one below `SIGNIFICANCE` is at most that.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979).
+    """
+    order = np.argsort(p_values, kind="stable")
+    tests_left = np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(np.asarray(p_values)[order] * tests_left)
+    return [min(p_value, 1.0) for p_value in adjusted.tolist()]

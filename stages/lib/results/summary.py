@@ -40,11 +40,11 @@ def verdicts(comparison: dict[str, Any]) -> str:
 
 
 def pair_text(pair: dict[str, Any]) -> str:
-    """Say what the paired test says of two models, with its numbers."""
-    p_value = f"= {pair['p_value']:.2g}" if pair["p_value"] else "< 1e-300"  # too small for a float
+    """Say what the paired test says of two models, with its numbers; the p-value is Holm's, for all pairs together."""
+    p_value = f"= {pair['p_value_holm']:.2g}" if pair["p_value_holm"] else "< 1e-300"  # too small for a float
     return (
         f"{pair['verdict']}: only {pair['first']} is right on {pair['only_first_right']:,} images, only "
-        f"{pair['second']} on {pair['only_second_right']:,} (p {p_value})"
+        f"{pair['second']} on {pair['only_second_right']:,} (p {p_value} by Holm)"
     )
 
 

@@ -15,7 +15,8 @@ PAIR: dict[str, Any] = {
     "second": "model_1",
     "only_first_right": 1_190,
     "only_second_right": 2_049,
-    "p_value": 0.004321,
+    "p_value": 0.001,
+    "p_value_holm": 0.004321,
     "verdict": "model_1 is better than model_0",
 }
 
@@ -74,6 +75,6 @@ def test_nothing_compared_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [(0.004321, "p = 0.0043"), (1.0, "p = 1"), (2.345e-107, "p = 2.3e-107"), (0.0, "p < 1e-300")],
 )
 def test_pair_with_counts_and_p_value(p_value: float, text: str) -> None:
-    line = pair_text({**PAIR, "p_value": p_value})
+    line = pair_text({**PAIR, "p_value_holm": p_value})
     assert line.startswith("model_1 is better than model_0: ")
-    assert all(words in line for words in ("1,190", "2,049", f"({text})"))
+    assert all(words in line for words in ("1,190", "2,049", f"({text} by Holm)"))
