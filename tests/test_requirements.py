@@ -1,8 +1,10 @@
 """requirements.txt and versions.toml against pyproject.toml: everything pinned, hashed, within its range."""
 
 import re
+import subprocess
 import tomllib
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -61,3 +63,16 @@ def test_recorded_version_is_locked(library: str) -> None:
     locked = [pin for pin in PINS[library] if not pin.marker or pin.marker.evaluate(OLDEST_PYTHON)]
     assert [version_of(pin) for pin in locked] == [VERSIONS[library]]
     assert [wanted.name for wanted in WANTED if wanted.name == library]  # a direct dependency
+
+
+def test_git_keeps_line_ends(tmp_path: Path) -> None:
+    # A hash of `dvc.lock` and of a requirement fits one kind of line end alone.
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=tmp_path, capture_output=True, check=True)
+
+    git("init", "--quiet", "--bare", "bare.git")
+    project = ["--git-dir=bare.git", f"--work-tree={PROJECT}", "-c", "user.name=T", "-c", "user.email=t@example.com"]
+    git(*project, "add", f"{PROJECT}/.gitattributes", f"{PROJECT}/requirements.txt")
+    git(*project, "commit", "--quiet", "--message=lock")
+    git("-c", "core.autocrlf=true", "clone", "--quiet", "bare.git", "clone")
+    assert (tmp_path / "clone/requirements.txt").read_bytes() == (PROJECT / "requirements.txt").read_bytes()
