@@ -51,6 +51,8 @@ def main() -> None:
     write_csv("plots/curves.csv", columns, curves[columns].astype(object).to_numpy().tolist())
     bins = [(name, *astuple(each)) for name in names for each in outcomes[name].bins]
     write_csv("plots/reliability.csv", ["model", "low", "high", "confidence_pct", "accuracy_pct", "images"], bins)
+    recalls = [(name, *pair) for name in names for pair in outcomes[name].recall_pct.items()]
+    write_csv("plots/recall.csv", ["model", "class", "recall_pct"], recalls)
     models = {row["model"]: {key: value for key, value in row.items() if key != "model"} for row in rows}
     comparison = {"source": source, "by": by, "chosen_on": chosen_on, "best": best, "models": models, "pairs": pairs}
     write_json("metrics/compare.json", comparison)
@@ -63,10 +65,11 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a model did on each test image, how its confidence compares with its accuracy, and its metrics."""
+    """How a model did on each test image and class, how its confidence compares with its accuracy, and its metrics."""
 
     correct_N: NDArray[np.bool_]  # whether its most probable class is the true one
     bins: list[Bin]
+    recall_pct: dict[str, float]  # of the test images of each class
     results: dict[str, Any]  # as evaluated, and checked against the predictions
 
 
@@ -84,7 +87,12 @@ def read_outcome(name: str) -> Outcome:
     correct_N = probabilities_NK.argmax(axis=1) == labels_N
     results = read_json(f"metrics/eval/{name}.json")
     check_results(name, results, correct_N, probabilities_NK[np.arange(len(labels_N)), labels_N])
-    return Outcome(correct_N, reliability_bins(probabilities_NK, labels_N), results)
+    per_class = [correct_N[labels_N == label] for label in range(len(about["class_names"]))]
+    recall_pct = {
+        class_name: float(correct.mean()) * 100 if len(correct) else math.nan
+        for class_name, correct in zip(about["class_names"], per_class, strict=True)
+    }
+    return Outcome(correct_N, reliability_bins(probabilities_NK, labels_N), recall_pct, results)
 
 
 def check_results(
@@ -183,15 +191,22 @@ def draw(
     costs = {
         "Parameters": [row["parameters"] for row in rows],
         "Multiply-adds per image": [row["multiply_adds"] for row in rows],
-        "File size (bytes)": [row["file_bytes"] for row in rows],
     }
     return {
         "plots/curves.png": plots.loss_curves(histories, "Loss and accuracy by epoch", source, held_out),
         "plots/accuracy.png": plots.accuracy_intervals(names, accuracies, intervals, source),
         "plots/reliability.png": plots.reliability(bins, errors, source),
         "plots/costs.png": plots.accuracy_against_costs(names, accuracies, costs, "Test accuracy against size", source),
+        "plots/recall.png": draw_recall(outcomes, source),
         "plots/filters.png": plots.filters(first_layers(names), source),
     }
+
+
+def draw_recall(outcomes: dict[str, Outcome], source: str) -> Figure:
+    """Draw the recall of each class for all models in one picture: it shows classes that a model never names."""
+    class_names = list(next(iter(outcomes.values())).recall_pct)
+    recalls_pct = {name: [outcome.recall_pct[each] for each in class_names] for name, outcome in outcomes.items()}
+    return plots.recall(recalls_pct, class_names, source)
 
 
 def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:

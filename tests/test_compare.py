@@ -62,7 +62,7 @@ def write_model(name: str, correct: Sequence[int], confidence: float = 0.82) -> 
 
 def write_predictions(name: str, probabilities_NK: torch.Tensor, labels_N: torch.Tensor) -> None:
     predictions = {"probabilities": probabilities_NK, "labels": labels_N}
-    save_tensors(f"data/predictions/{name}.safetensors", predictions, {"name": name})
+    save_tensors(f"data/predictions/{name}.safetensors", predictions, {"name": name, "class_names": list(CLASS_NAMES)})
 
 
 @pytest.fixture
@@ -230,6 +230,14 @@ def test_csv_equals_json(compare: Compare) -> None:
     assert rows_of("plots/compare.csv") == [
         {key: str(value) for key, value in {"model": name, **row}.items()} for name, row in models.items()
     ]
+
+
+def test_recall_of_each_class(compare: Compare) -> None:
+    compare()
+    recalls = {(row["model"], row["class"]): float(row["recall_pct"]) for row in rows_of("plots/recall.csv")}
+    assert len(recalls) == 3 * len(CLASS_NAMES)
+    assert recalls["model_1", CLASS_NAMES[0]] == 100  # this model names no other class
+    assert recalls["model_1", CLASS_NAMES[1]] == 0
 
 
 def test_reliability_rows(compare: Compare) -> None:

@@ -60,7 +60,7 @@ def test_table_says_what_to_draw(path: str) -> None:
     assert {"x", "y"} <= set(STAGE_PLOTS[path])  # or DVC draws the last column over the number of the row
 
 
-@pytest.mark.parametrize("name", ["models", "accuracy", "reliability"])
+@pytest.mark.parametrize("name", ["models", "accuracy", "classes", "reliability"])
 def test_templates_have_the_colours_of_the_pictures(name: str) -> None:
     assert tuple(re.findall(r"#[0-9a-f]{6}", json.dumps(OURS[name]))) == plots.MODEL_COLOURS
 
@@ -100,6 +100,7 @@ def write_tables(folder: Path, loss: float) -> None:
     columns = "model accuracy accuracy_low accuracy_high loss parameters"
     write("compare", columns, [(name, 80 + loss, 79, 82, loss, 7_960) for name in MODELS])
     write("reliability", "model confidence_pct accuracy_pct images", [(name, 90, 80 + loss, 700) for name in MODELS])
+    write("recall", "model class recall_pct", [(name, "Bag", 80 + loss) for name in MODELS])
     write("confusion", "actual predicted", [("Bag", "Bag"), ("Bag", "Coat")])
     write("per_class", "class f1", [("Bag", 0.5), ("Coat", 0.25)])
 

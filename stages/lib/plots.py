@@ -30,12 +30,12 @@ STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": "medium",
-    "figure.dpi": 100,
+    "figure.dpi": 150,
     "figure.titlesize": "large",
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
     "grid.alpha": 0.3,
     "legend.frameon": False,
-    "savefig.dpi": 100,
+    "savefig.dpi": 150,
 }
 # For drawing and saving alone, not for the whole process. "default" first: a matplotlibrc of the user changes nothing.
 styled = style.context(["default", STYLE])
@@ -199,24 +199,42 @@ def accuracy_against_costs(
 
 @styled
 def reliability(bins: Mapping[str, Table], errors_pct: Mapping[str, float], source: str) -> Figure:
-    """Draw accuracy over confidence for each model, and below it how many images have that confidence.
+    """Draw accuracy over confidence for each model: the larger a point, the more images have that confidence.
 
     Args:
         bins: for each model the columns confidence_pct, accuracy_pct and images, in order of confidence.
         errors_pct: expected calibration error of each model.
         source: of the data.
     """
-    figure = new_figure((7, 7), titled("Is a model right as often as it is confident?", source))
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.plot([0, 100], [0, 100], color="grey", linestyle=":", label="as confident as right")
+    figure = new_figure((7, 6.5), titled("Is a model right as often as it is confident?", source))
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="grey", linestyle=":", label="as confident as right")
+    most = max((max(table["images"], default=1) for table in bins.values()), default=1)
     for name, table in bins.items():
-        look = _look(name, size=5)
+        colour, confidence, accuracy = colour_of(name), table["confidence_pct"], table["accuracy_pct"]
+        axes.plot(confidence, accuracy, color=colour, linewidth=1, alpha=0.6)
+        areas = [12 + 400 * images / most for images in table["images"]]  # points squared
+        axes.scatter(confidence, accuracy, areas, color=colour, marker=marker_of(name), alpha=0.6, linewidths=0)
         label = f"{name}: {errors_pct[name]:.1f} % apart on average"
-        above.plot(table["confidence_pct"], table["accuracy_pct"], label=label, **look)
-        below.plot(table["confidence_pct"], table["images"], **look)
-    above.set(ylabel="Accuracy (%)", ylim=(-2, 102))  # room for the marks at 0 and at 100
-    above.legend(loc="upper left")
-    below.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 102), yscale="log")
+        axes.plot([], [], color=colour, marker=marker_of(name), markersize=6, label=label)
+    axes.set(xlabel="Confidence (%)", ylabel="Accuracy (%)", xlim=(0, 104), ylim=(-4, 104))  # room for large points
+    axes.legend(loc="upper left", title="The larger a point, the more images", alignment="left")
+    return figure
+
+
+@styled
+def recall(recalls_pct: Mapping[str, Sequence[float]], class_names: Sequence[str], source: str) -> Figure:
+    """Draw for each class, a row each, which percentage of its images each model finds."""
+    title = titled("Of the test images of each class, how many does a model find?", source)
+    figure = new_figure((8, 1.6 + 0.42 * len(class_names)), title)
+    axes = figure.subplots()
+    rows = np.arange(len(class_names))
+    shifts = (np.arange(len(recalls_pct)) - (len(recalls_pct) - 1) / 2) * 0.6 / len(recalls_pct)  # none hides another
+    for shift, (name, values) in zip(shifts, recalls_pct.items(), strict=True):
+        axes.plot(values, rows + shift, linestyle="", label=name, clip_on=False, zorder=3, **_look(name, size=7))
+    axes.set_yticks(rows, class_names, parse_math=False)
+    axes.set(xlabel="Recall (%)", xlim=(0, 100), ylim=(len(class_names) - 0.5, -0.5))
+    _legend_below(figure, axes)
     return figure
 
 
@@ -251,21 +269,36 @@ def filters(layers: Mapping[str, tuple[str, NDArray[Any]]], source: str, most: i
 
 @styled
 def confusion(counts_KK: NDArray[Any], class_names: Sequence[str], title: str, source: str) -> Figure:
-    """Draw a confusion matrix, rows true and columns predicted: counts, shaded by their proportion of the row."""
-    figure = new_figure((8, 7.4), titled(title, source))
-    axes = figure.subplots()
-    proportions_KK = counts_KK / counts_KK.sum(axis=1, keepdims=True).clip(min=1)
-    axes.imshow(proportions_KK, cmap="Blues", vmin=0, vmax=1)
-    for row in range(len(class_names)):
-        for column in range(len(class_names)):
-            colour = "white" if proportions_KK[row, column] > 0.5 else "black"
-            axes.text(column, row, f"{counts_KK[row, column]}", ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
-    axes.set_yticks(range(len(class_names)), class_names)
-    axes.set(xlabel="Predicted class", ylabel="True class")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    """Draw a confusion matrix, rows true and columns predicted, and name the largest confusions beside it.
+
+    Colour is for the confusions, by their proportion of the row; what is right stands on grey.
+    """
+    lines = [
+        f"{true} \N{RIGHTWARDS ARROW} {predicted}: {images:,}"
+        for true, predicted, images in largest_confusions(counts_KK, class_names)
+    ]
+    heading = "Taken for another class most often" if lines else "Nothing is taken for another class"
+    text_inches = 0.085 * max(map(len, [heading, *lines]))
+    figure = new_figure((8 + text_inches, 7.4), titled(title, source))
+    axes, words = figure.subplots(1, 2, width_ratios=(8, text_inches))
+    words.text(0, 1, "\n".join([heading, "", *lines]), va="top", linespacing=1.6, parse_math=False)
+    words.axis("off")
+    _matrix(axes, counts_KK, class_names)
     return figure
+
+
+def largest_confusions(
+    counts_KK: NDArray[Any], class_names: Sequence[str], most: int = 10
+) -> list[tuple[str, str, int]]:
+    """Return true class, predicted class and number of images of the largest confusions, the largest first."""
+    wrong_KK = counts_KK * (1 - np.eye(len(class_names), dtype=int))
+    order = np.argsort(-wrong_KK, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(index), len(class_names)) for index in order]
+    return [
+        (class_names[true], class_names[predicted], int(wrong_KK[true, predicted]))
+        for true, predicted in pairs
+        if wrong_KK[true, predicted]
+    ]
 
 
 @styled
@@ -323,3 +356,23 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
 def _show(axes: Axes, image_HW: ArrayLike, cmap: str = "gray") -> None:
     axes.imshow(np.asarray(image_HW), cmap=cmap, vmin=0, vmax=255)
     axes.axis("off")
+
+
+def _matrix(axes: Axes, counts_KK: NDArray[Any], class_names: Sequence[str]) -> None:
+    """Draw the counts of a confusion matrix: what is wrong in colour, by its proportion of the row."""
+    wrong_KK = counts_KK * (1 - np.eye(len(class_names), dtype=int))
+    proportions_KK = wrong_KK / counts_KK.sum(axis=1, keepdims=True).clip(min=1)
+    highest = float(proportions_KK.max()) or 1.0
+    axes.imshow(np.where(np.eye(len(class_names)), np.nan, proportions_KK), cmap="Oranges", vmin=0, vmax=highest)
+    axes.set_facecolor("#e8e8e8")
+    for row in range(len(class_names)):
+        for column in range(len(class_names)):
+            colour = "white" if proportions_KK[row, column] > 0.65 * highest else "black"
+            weight = "bold" if row == column else "normal"
+            text = f"{counts_KK[row, column]}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9, fontweight=weight)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(class_names)), class_names, parse_math=False)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

@@ -71,6 +71,9 @@ PICTURES: dict[str, Callable[[int, str], Figure]] = {
         True,
         [("Coat", 1 / count)] * count,
     ),
+    "recall": lambda count, source: plots.recall(
+        {name: [92.0, 0.0, 100.0] for name in names(count)}, ["Dress", "Coat", "Bag"], source
+    ),
     "confusion": lambda _, source: plots.confusion(np.eye(10, dtype=int), CLASS_NAMES, "Confusion matrix", source),
 }
 KINDS = pytest.mark.parametrize("kind", PICTURES)
@@ -159,6 +162,12 @@ def test_long_names_beside_the_confusion_matrix() -> None:
     figure = plots.confusion(np.full((10, 10), 1_000), LONG_NAMES, "Confusion matrix of model_2", "synthetic")
     assert cut_off(figure) == []
     assert set(LONG_NAMES) <= {text.get_text() for text in texts(figure)}
+
+
+def test_largest_confusions_first() -> None:
+    counts_KK = np.array([[900, 5, 7], [0, 990, 1], [7, 0, 80]])
+    expected = [("Bag", "Shirt", 7), ("Shirt", "Bag", 7), ("Bag", "Coat", 5), ("Coat", "Shirt", 1)]
+    assert plots.largest_confusions(counts_KK, ["Bag", "Coat", "Shirt"]) == expected
 
 
 def test_colours_of_titles() -> None:
