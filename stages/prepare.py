@@ -41,6 +41,8 @@ def main() -> None:
         train = read(root, params.fetch.source, train=True)
         test = read(root, params.fetch.source, train=False)
         kept, held_out = hold_out(train, params.prepare.validation, params.prepare.seed)
+        if params.prepare.train_images:
+            _, kept = hold_out(kept, params.prepare.train_images, params.prepare.seed, "prepare.train_images")
         splits = {"train": kept, "validation": held_out, "test": test}
         check_classes(splits)
 

@@ -125,6 +125,20 @@ def test_validation_images_leave_training(raw: Path, run_stage: RunStage, set_pa
     assert about["mean"] == pytest.approx(kept.mean().item(), rel=1e-12)  # of what is trained on
 
 
+def test_fewer_training_images(raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn) -> None:
+    set_params({"prepare.validation": 30, "prepare.train_images": 20})
+    run_stage("prepare")
+    train, validation = (load_split(raw / f"data/prepared/{name}.safetensors") for name in ("train", "validation"))
+    assert train.labels_N.bincount().tolist() == [2] * 10
+    assert len(validation) == 30
+    assert read_json("metrics/data.json")["shared_images"]["train_validation"] == 0
+
+
+def test_more_training_images_than_there_are(raw: Path, stage_refusal: StageRefusal, set_params: SetParams) -> None:
+    set_params({"prepare.train_images": 120})
+    assert "prepare.train_images is 120" in stage_refusal("prepare")
+
+
 @pytest.mark.parametrize("validation", [-1, 119])
 def test_wrong_number_of_validation_images(
     raw: Path, stage_refusal: StageRefusal, set_params: SetParams, validation: int

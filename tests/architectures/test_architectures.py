@@ -1,4 +1,4 @@
-"""What holds for each of the lecture's architectures."""
+"""What holds for each architecture."""
 
 import re
 from collections.abc import Callable
@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from stages.lib.base.params import ARCHITECTURES
 from stages.lib.learning.models import build_model
 
-LECTURE: dict[str, Callable[[], list[nn.Module]]] = {  # layers by their order in the lecture
+LAYERS: dict[str, Callable[[], list[nn.Module]]] = {  # by their order in the lecture; mlp_hidden is one of it less
     "linear": lambda: [nn.Flatten(), nn.Linear(784, 10), nn.Linear(10, 10)],
     "mlp": lambda: [nn.Flatten(), nn.Linear(784, 10), nn.ReLU(), nn.Linear(10, 10), nn.ReLU()],
+    "mlp_hidden": lambda: [nn.Flatten(), nn.Linear(784, 10), nn.ReLU(), nn.Linear(10, 10)],
     "tiny_vgg": lambda: [
         *(nn.Conv2d(1, 10, 3, padding=1), nn.ReLU(), nn.Conv2d(10, 10, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(10, 10, 3, padding=1), nn.ReLU(), nn.Conv2d(10, 10, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(490, 10)),
     ],
 }
-PARAMETERS = {"linear": 7960, "mlp": 7960, "tiny_vgg": 7740}
-every_architecture = pytest.mark.parametrize("arch", LECTURE)
+PARAMETERS = {"linear": 7960, "mlp": 7960, "mlp_hidden": 7960, "tiny_vgg": 7740}
+every_architecture = pytest.mark.parametrize("arch", LAYERS)
 
 
 @every_architecture
@@ -40,7 +41,7 @@ def test_weights_and_logits_of_the_lecture(arch: str) -> None:
     torch.manual_seed(42)
     ours = build_model(arch, 10, 10)
     torch.manual_seed(42)
-    lectures = nn.Sequential(*LECTURE[arch]())
+    lectures = nn.Sequential(*LAYERS[arch]())
     pairs: list[tuple[Tensor, Tensor]] = [*zip(ours.parameters(), lectures.parameters(), strict=True)]
     assert all(torch.equal(*pair) for pair in pairs)
     images_N1HW = torch.rand(3, 1, 28, 28)

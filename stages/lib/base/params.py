@@ -66,6 +66,7 @@ class PrepareParams(Block):
     """How the training images are split, and which of them are drawn."""
 
     validation: Annotated[int, Field(ge=0, le=10_000_000)]
+    train_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     seed: Seed = 42
 
 

@@ -15,8 +15,14 @@ from stages.lib.base.errors import UserError
 from stages.lib.data.datasets import Split
 
 
-def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+def hold_out(split: Split, count: int, seed: int, key: str = "prepare.validation") -> tuple[Split, Split]:
     """Take `count` images out of `split`, stratified by class and drawn from `seed`; both parts keep their order.
+
+    Args:
+        split: the images to take from.
+        count: how many to take; 0 takes none.
+        seed: whole number from 0.
+        key: the parameter that `count` comes from, for the error.
 
     Returns:
         The images kept and the images held out; with `count` 0 the second is empty.
@@ -29,7 +35,7 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
         return split, _part(split, everything[:0])
     classes, counts = split.labels_N.unique(return_counts=True)
     if not len(classes) <= count <= len(split) - len(classes) or counts.min() < 2:
-        raise _unfair(split, count, len(classes))
+        raise _unfair(split, count, len(classes), key)
     from sklearn.model_selection import train_test_split  # 1.3 s to import: only where it is used
 
     kept, held_out = train_test_split(
@@ -39,7 +45,7 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
     held_out.sort()
     parts = _part(split, torch.from_numpy(kept)), _part(split, torch.from_numpy(held_out))
     if any(len(part.labels_N.unique()) < len(classes) for part in parts):  # a rare class is easily left out
-        raise _unfair(split, count, len(classes))
+        raise _unfair(split, count, len(classes), key)
     return parts
 
 
@@ -49,9 +55,9 @@ def shared_images(first: Split, second: Split) -> int:
     return sum(wanted.pop(digest, 0) for digest in _digests(first.images_N1HW))
 
 
-def _unfair(split: Split, count: int, classes: int) -> UserError:
+def _unfair(split: Split, count: int, classes: int, key: str) -> UserError:
     return UserError(
-        f"prepare.validation is {count}; of {len(split):,} images it must take 0, or {classes} to "
+        f"{key} is {count}; of {len(split):,} images it must take 0, or {classes} to "
         f"{len(split) - classes:,}, so that every class is on both sides"
     )
 
