@@ -65,6 +65,7 @@ CHOICES = {
     "compare.by": ["accuracy", "loss"],
 }
 DEFAULTS = {
+    "prepare.train_images": 0,
     **dict.fromkeys(SEEDS[1:], 42),
     "train.precision": "float32",
     "train.processes": 1,
