@@ -5,30 +5,42 @@ Classifies 88.33 % of the test images correctly after 3 epochs, 28 s on two core
 Shapes: N images, K classes, 1 channel, H = W = 28.
 """
 
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 
+Pooling = Literal["max", "avg"]
 
-def convolution_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return two 3 x 3 convolutions that keep height and width, then a pooling that halves both."""
+
+def convolution_block(
+    in_channels: int, out_channels: int, kernel_size: int = 3, padding: int = 1, pooling: Pooling = "max"
+) -> nn.Sequential:
+    """Return two convolutions, then a pooling that halves height and width."""
     # ReLU in place computes the same bits, with a map less to write and read: up to a tenth of a training step.
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding),
         nn.ReLU(inplace=True),
-        nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1),
+        nn.Conv2d(out_channels, out_channels, kernel_size, padding=padding),
         nn.ReLU(inplace=True),
-        nn.MaxPool2d(kernel_size=2),
+        nn.MaxPool2d(kernel_size=2) if pooling == "max" else nn.AvgPool2d(kernel_size=2),
     )
 
 
 class TinyVGG(nn.Module):
     """Two convolution blocks and a linear classifier."""
 
-    def __init__(self, hidden_units: int, num_classes: int) -> None:
+    def __init__(
+        self, hidden_units: int, num_classes: int, kernel_size: int = 3, padding: int = 1, pooling: Pooling = "max"
+    ) -> None:
         super().__init__()
-        self.block_1 = convolution_block(1, hidden_units)
-        self.block_2 = convolution_block(hidden_units, hidden_units)
-        # 7 * 7: each block halves height and width, 28 -> 14 -> 7, and leaves one such map per channel.
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(hidden_units * 7 * 7, num_classes))
+        self.block_1 = convolution_block(1, hidden_units, kernel_size, padding, pooling)
+        self.block_2 = convolution_block(hidden_units, hidden_units, kernel_size, padding, pooling)
+        # 10 * 7 * 7 in the lecture: each block halves height and width, 28 -> 14 -> 7, and leaves one such map per
+        # channel. With another kernel or padding one looks what is left of an image.
+        with torch.no_grad():
+            features = self.block_2(self.block_1(torch.zeros(1, 1, 28, 28))).numel()
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes))
 
     def forward(self, images_N1HW: Tensor) -> Tensor:
         """Return logits `[N, num_classes]`."""
@@ -36,6 +48,16 @@ class TinyVGG(nn.Module):
         return logits_NK
 
 
-def build(hidden_units: int, num_classes: int) -> nn.Module:
-    """Return the network with `hidden_units` channels in every convolution."""
-    return TinyVGG(hidden_units, num_classes)
+def build(
+    hidden_units: int, num_classes: int, kernel_size: int = 3, padding: int = 1, pooling: Pooling = "max"
+) -> nn.Module:
+    """Return the network with `hidden_units` channels in every convolution.
+
+    Args:
+        hidden_units: number of channels.
+        num_classes: number of logits.
+        kernel_size: height and width of the kernels, in pixels.
+        padding: pixels of zeros around each input of a convolution; 1 keeps height and width for a kernel of 3.
+        pooling: what is left of each 2 x 2 pixels, the largest (max) or their mean (avg).
+    """
+    return TinyVGG(hidden_units, num_classes, kernel_size, padding, pooling)
