@@ -27,3 +27,7 @@ if sys.argv[:1] == ["-m"]:
 # machine, where the other may not be running at all, two threads then take many times as long as one. Without any
 # spinning they are slow on an idle machine. `make bench` shows it. Read when torch is imported: must stand before that.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# They can give fewer threads than params.yaml says: oneDNN would wait for the missing ones for ever, without a word.
+for limit in ("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", "OMP_THREAD_LIMIT"):
+    os.environ.pop(limit, None)

@@ -293,6 +293,15 @@ def test_another_process_gives_the_same_bytes(prepared: Path, run_stage: RunStag
     assert contents(prepared, "model_2") == first
 
 
+def test_limits_of_openmp_change_nothing(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:
+    set_params({"train.threads": 2, "model_2.epochs": 1})
+    run_stage("train", "model_2")
+    first = contents(prepared, "model_2")
+    limits = {"OMP_DYNAMIC": "true", "OMP_MAX_ACTIVE_LEVELS": "0", "OMP_THREAD_LIMIT": "1"}
+    assert run_process("train", "model_2", **limits).returncode == 0  # with any of them it would wait for ever
+    assert contents(prepared, "model_2") == first
+
+
 def test_another_seed_gives_another_model(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:
     run_stage("train", "model_0")
     first = contents(prepared, "model_0")
