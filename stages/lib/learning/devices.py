@@ -1,7 +1,9 @@
-"""The device that computes, the layout of weights on it, and the seed of torch's random numbers."""
+"""The device that computes, the layout of weights on it, and the seed of random numbers."""
 
 import os
+import random
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -42,8 +44,10 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def set_seeds(seed: int) -> None:
-    """Seed torch's global generators, on the CPU and on every GPU."""
+    """Seed all global generators: torch's, on the CPU and on every GPU, and those an architecture may draw from."""
     torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global one is meant
+    random.seed(seed)
 
 
 def place(model: nn.Module, device: torch.device, memory_format: str) -> nn.Module:

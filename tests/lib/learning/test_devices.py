@@ -1,5 +1,8 @@
 """The device that computes, the layout of weights on it, and the seed."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -68,6 +71,15 @@ def test_seed_is_pytorchs() -> None:
     assert torch.equal(*draws)
     set_seeds(43)
     assert not torch.equal(torch.randn(5), draws[0])
+
+
+def test_seed_of_python_and_numpy() -> None:
+    draws = []
+    for seed in (42, 42, 43):
+        set_seeds(seed)
+        draws.append((random.random(), np.random.rand()))  # noqa: NPY002
+    assert draws[0] == draws[1]
+    assert not set(draws[0]) & set(draws[2])
 
 
 @pytest.mark.parametrize(
