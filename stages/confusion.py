@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from stages.lib import plots
-from stages.lib.base.errors import Outdated, exit_at_once, exit_cleanly
-from stages.lib.base.files import read_json, write_csv
+from stages.lib.base.errors import exit_at_once, exit_cleanly
+from stages.lib.base.files import write_csv
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import load_params
 from stages.lib.base.versions import check_versions
-from stages.lib.data.datasets import Split, load_split, make_loader
+from stages.lib.data.datasets import Split, load_split
 from stages.lib.learning.devices import pick_device, place
-from stages.lib.learning.evaluation import Metrics, metrics_of, predict_logits
+from stages.lib.learning.evaluation import check_reloaded, metrics_of, predict
 from stages.lib.learning.models import load_checkpoint
 
 BEST = "models/best.safetensors"
@@ -41,8 +41,10 @@ def main() -> None:
     best = load_checkpoint(BEST)
     place(best.model, device, best.memory_format)
 
-    logits_NK = predict_logits(best.model, make_loader(test.to(device), params.evaluate.batch_size)).cpu()
-    check_reloaded(best.name, metrics_of(logits_NK, test.labels_N, params.evaluate.batch_size))
+    logits_NK = predict(best, test.to(device), params.evaluate.batch_size).cpu()
+    metrics = metrics_of(logits_NK, test.labels_N, params.evaluate.batch_size)
+    now = {"model": best.name, "accuracy": metrics.accuracy, "loss": metrics.loss}
+    check_reloaded(BEST, now, "metrics/best.json")
     probabilities_NK = logits_NK.softmax(dim=1).numpy()
     predictions_N = probabilities_NK.argmax(axis=1)
     labels_N = test.labels_N.numpy()
@@ -56,24 +58,6 @@ def main() -> None:
     draw_predictions("plots/mistakes.png", f"The most confident mistakes of {best.name}", worst, probabilities_NK, test)
     inputs.check_unchanged()
     print(f"{best.name}: {len(wrong):,} mistakes in {len(test):,} images; the reloaded model scores as it did before")
-
-
-def check_reloaded(name: str, now: Metrics) -> None:
-    """Check that the loaded model scores as the saved one did, as the lecture does.
-
-    Raises:
-        UserError: it is another model, or accuracy or loss differ by more than rounding on another machine can explain.
-    """
-    then = read_json("metrics/best.json")
-    if name != then["model"]:
-        raise Outdated(BEST, f"is {name}, but metrics/best.json says {then['model']}")
-    same_accuracy = math.isclose(now.accuracy, then["accuracy"], abs_tol=0.05)
-    if not same_accuracy or not math.isclose(now.loss, then["loss"], rel_tol=1e-4):
-        raise Outdated(
-            BEST,
-            f"scores {now.accuracy:.2f}% and loss {now.loss:.5f}, but {name} was evaluated at {then['accuracy']:.2f}% "
-            f"and {then['loss']:.5f}",
-        )
 
 
 def tabulate(labels_N: NDArray[Any], predictions_N: NDArray[Any], test: Split, name: str) -> None:

@@ -20,11 +20,10 @@ from stages.lib.base.params import load_params
 from stages.lib.base.tensors import save_tensors
 from stages.lib.base.timing import write_timing
 from stages.lib.base.versions import check_versions
-from stages.lib.data.datasets import Split, load_split, make_loader
+from stages.lib.data.datasets import Split, load_split
 from stages.lib.learning.devices import pick_device, place
-from stages.lib.learning.evaluation import metrics_of, predict_logits
+from stages.lib.learning.evaluation import check_reloaded, metrics_of, predict
 from stages.lib.learning.layers import trace_layers
-from stages.lib.learning.memory import enough_memory
 from stages.lib.learning.models import Checkpoint, load_checkpoint
 
 
@@ -49,10 +48,11 @@ def main() -> None:
         logits_NK = predict(checkpoint, test, batch_size)
         images_per_second[name] = len(test) / (time.perf_counter() - start)
         results = measure(checkpoint, logits_NK, test, batch_size)
+        watched, watched_logits_NK = test, logits_NK
         if len(validation):
-            results["validation"] = measure(
-                checkpoint, predict(checkpoint, validation, batch_size), validation, batch_size
-            )
+            watched, watched_logits_NK = validation, predict(checkpoint, validation, batch_size)
+            results["validation"] = measure(checkpoint, watched_logits_NK, validation, batch_size)
+        check_as_trained(name, watched_logits_NK, watched.labels_N, params.model(name).batch_size)
 
         write_json(f"metrics/eval/{name}.json", results)
         save_tensors(
@@ -90,20 +90,14 @@ def load_named(name: str) -> Checkpoint:
     return checkpoint
 
 
-@torch.inference_mode()
-def predict(checkpoint: Checkpoint, split: Split, batch_size: int) -> Tensor:
-    """Return float32 logits `[N, K]`, on the model's device, which has finished when this returns.
+def check_as_trained(name: str, logits_NK: Tensor, labels_N: Tensor, batch_size: int) -> None:
+    """Check that the model has the loss of its last epoch, a mean over batches of `batch_size` images in training.
 
     Raises:
-        UserError: the model knows other classes than the data, or a logit is not finite.
+        UserError: the weights are those of another run, or the architecture has changed and they still fit.
     """
-    if checkpoint.class_names != split.class_names:
-        raise UserError(f"{checkpoint.name} was trained for other classes than the data has; run `dvc repro`")
-    with enough_memory("try a smaller evaluate.batch_size"):
-        logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
-    if not logits_NK.isfinite().all():
-        raise UserError(f"{checkpoint.name} gives logits that are not finite; train it again with a smaller lr")
-    return logits_NK
+    loss = metrics_of(logits_NK, labels_N, batch_size).model_loss
+    check_reloaded(f"models/{name}.safetensors", {"test_loss": loss}, f"metrics/train/{name}.json")
 
 
 def measure(checkpoint: Checkpoint, logits_NK: Tensor, split: Split, batch_size: int) -> dict[str, Any]:

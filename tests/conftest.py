@@ -1,11 +1,12 @@
 """What several tests share: small data, a folder to run stages in, and a way to run them without a new process."""
 
 import os
+import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Callable, Iterator
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from stages.lib.base.errors import exit_cleanly
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 
 pytest.register_assert_rewrite("tests.helpers")
-from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, set_keys, write_inputs  # noqa: E402
+from tests.helpers import PROJECT, MakeSplit, RunStage, SetParams, StageRefusal, set_keys, write_inputs  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,6 +74,31 @@ def prepared(workspace: Path, make_split: MakeSplit) -> Path:
     for name, split in (("train", make_split(330)), ("validation", make_split(0)), ("test", make_split(77, seed=1))):
         save_split(workspace / f"data/prepared/{name}.safetensors", split)
     return workspace
+
+
+@pytest.fixture
+def write_architecture(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], None]]:
+    """`write_architecture(code)` gives the architecture `ours` this code; the project's own are there as well."""
+    from stages import architectures
+    from stages.lib.base import params
+    from stages.lib.learning import models
+
+    folder = tmp_path_factory.mktemp("project") / "stages/architectures"
+    shutil.copytree(PROJECT / "stages/architectures", folder)
+    monkeypatch.setattr(architectures, "__path__", [str(folder)])
+    for module in (params, models):
+        monkeypatch.setattr(module, "ARCHITECTURES", folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # of two versions within a second Python would take the first
+
+    def write(code: str) -> None:
+        (folder / "ours.py").write_text(code)
+        invalidate_caches()
+        sys.modules.pop("stages.architectures.ours", None)
+
+    yield write
+    sys.modules.pop("stages.architectures.ours", None)
 
 
 @pytest.fixture

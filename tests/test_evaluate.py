@@ -1,5 +1,7 @@
 """The evaluate stage: each model from its file alone, its metrics, and its predictions."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from stages.lib.base.files import read_json, sha256_of
+from stages.lib.base.files import read_json, sha256_of, write_json, write_text
 from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.models import build_model, save_checkpoint
@@ -23,12 +25,25 @@ OUTPUTS = {
     for path in (f"metrics/eval/{name}.json", f"data/predictions/{name}.safetensors", f"plots/layers/{name}.csv")
 }
 LAYERS = ("plots/layers/model_0.csv",)  # written before the model predicts anything
+OURS = """
+from torch import nn
+
+class Ours(nn.Module):
+    def __init__(self, hidden_units, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(784, num_classes)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+build = Ours
+"""
 
 
 def save_model(
     name: str, arch: str, hidden_units: int = 10, called: str = "", weight: float | None = None
 ) -> nn.Module:
-    """Save an untrained model as models/<name>.safetensors.
+    """Save an untrained model as models/<name>.safetensors, and its metrics as a training does.
 
     `called` is the name told inside; `weight`, if given, is the value of all weights.
     """
@@ -40,7 +55,15 @@ def save_model(
                 weights.fill_(weight)
     params = model_params(arch, hidden_units=hidden_units)
     save_checkpoint(f"models/{name}.safetensors", model, called or name, params, CLASS_NAMES)
-    return model.eval()
+    record_training(name, model.eval())
+    return model
+
+
+def record_training(name: str, model: nn.Module, watched: str = "test", batch_size: int = 32) -> None:
+    """Write the metrics of a training that ended with `model`."""
+    lecture = eval_as_the_lecture(model, load_split(f"data/prepared/{watched}.safetensors"), batch_size)
+    text = json.dumps({"test_loss": lecture["model_loss"], "watched": watched})  # write_json refuses NaN
+    write_text(f"metrics/train/{name}.json", text)
 
 
 @pytest.fixture
@@ -163,6 +186,8 @@ def test_validation_metrics(trained: dict[str, nn.Module], run_stage: RunStage, 
     without = read_json("metrics/eval/model_1.json")
     validation = make_split(60, seed=5)
     save_split("data/prepared/validation.safetensors", validation)
+    for name, model in trained.items():
+        record_training(name, model, watched="validation")
     run_stage("evaluate")
     results = read_json("metrics/eval/model_1.json")
     held_out = results.pop("validation")
@@ -176,6 +201,43 @@ def test_validation_metrics(trained: dict[str, nn.Module], run_stage: RunStage, 
 def test_file_of_another_model(trained: dict[str, nn.Module], stage_refusal: StageRefusal) -> None:
     save_model("model_0", "linear", called="model_2")
     assert "models/model_0.safetensors holds model_2" in stage_refusal("evaluate")
+
+
+def test_weights_of_an_earlier_run(trained: dict[str, nn.Module], stage_refusal: StageRefusal) -> None:
+    record_training("model_0", trained["model_1"])
+    line = stage_refusal("evaluate", new=LAYERS)
+    assert all(words in line for words in ("models/model_0.safetensors", "metrics/train/model_0.json", "`dvc repro`"))
+
+
+def test_old_weights_under_new_code(
+    prepared: Path, stage_refusal: StageRefusal, write_architecture: Callable[[str], None]
+) -> None:
+    write_architecture(OURS)
+    save_model("model_0", "ours")
+    write_architecture(OURS.replace("images.flatten(1)", "images.flatten(1) / 2"))  # whose weights still fit
+    assert "models/model_0.safetensors" in stage_refusal("evaluate", new=LAYERS)
+
+
+def test_rounding_of_another_machine(trained: dict[str, nn.Module], run_stage: RunStage) -> None:
+    path = "metrics/train/model_0.json"
+    write_json(path, {"test_loss": read_json(path)["test_loss"] * 1.00001})
+    assert run_stage("evaluate").returncode == 0
+
+
+def test_model_trained_with_another_batch_size(
+    trained: dict[str, nn.Module], run_stage: RunStage, set_params: SetParams
+) -> None:
+    set_params({"model_0.batch_size": 76})
+    record_training("model_0", trained["model_0"], batch_size=76)
+    assert run_stage("evaluate").returncode == 0
+
+
+@pytest.mark.parametrize("test_loss", [None, "0.3", [0.3], float("nan")])
+def test_damaged_metrics_of_a_training(
+    trained: dict[str, nn.Module], stage_refusal: StageRefusal, test_loss: object
+) -> None:
+    write_text("metrics/train/model_0.json", json.dumps({"test_loss": test_loss}))
+    assert "metrics/train/model_0.json" in stage_refusal("evaluate", new=LAYERS)
 
 
 def test_other_classes_than_the_data(

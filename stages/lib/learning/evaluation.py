@@ -5,6 +5,7 @@ Accuracy and loss come in two kinds: the lecture's means over batches, and the e
 Shapes: N images, K classes, B images of one batch; M batches.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from stages.lib.data.datasets import Batch
+from stages.lib.base.errors import Outdated, UserError
+from stages.lib.base.files import read_json
+from stages.lib.data.datasets import Batch, Split, make_loader
+from stages.lib.learning.memory import enough_memory
+from stages.lib.learning.models import Checkpoint
 
 
 @torch.inference_mode()
@@ -23,6 +28,40 @@ def predict_logits(model: nn.Module, loader: DataLoader[Batch]) -> Tensor:
     """Return float32 logits `[N, K]` for every image of `loader`, in its order, on the model's device."""
     model.eval()
     return torch.cat([model(batch.images_B1HW) for batch in loader])
+
+
+@torch.inference_mode()
+def predict(checkpoint: Checkpoint, split: Split, batch_size: int) -> Tensor:
+    """Return float32 logits `[N, K]` of a loaded model, on its device, which has finished when this returns.
+
+    Raises:
+        UserError: the model knows other classes than the data, or a logit is not finite.
+    """
+    if checkpoint.class_names != split.class_names:
+        raise UserError(f"{checkpoint.name} was trained for other classes than the data has; run `dvc repro`")
+    with enough_memory("try a smaller evaluate.batch_size"):
+        logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
+    if not logits_NK.isfinite().all():
+        raise UserError(f"{checkpoint.name} gives logits that are not finite; train it again with a smaller lr")
+    return logits_NK
+
+
+def check_reloaded(path: str, now: dict[str, object], record: str) -> None:
+    """Check that the model in the file `path` is and scores as the JSON file `record` says; `now` has the same keys.
+
+    Raises:
+        UserError: it is another model, or accuracy or loss differ by more than rounding on another machine can explain.
+    """
+    before = read_json(record)
+    for key, value in now.items():
+        if not _is_close(value, before.get(key), abs_tol=0.05 if "acc" in key else 0.0):
+            raise Outdated(path, f"has {key} {value!r:.12}, but {record} says {before.get(key)!r:.12}")
+
+
+def _is_close(now: object, then: object, abs_tol: float) -> bool:
+    if isinstance(now, float) and isinstance(then, float):
+        return math.isclose(now, then, rel_tol=1e-4, abs_tol=abs_tol)
+    return now == then
 
 
 @dataclass(frozen=True)
