@@ -238,6 +238,13 @@ def test_rounding_of_another_machine(best: Path, run_stage: RunStage, drawn: Dra
     assert run_stage("confusion").returncode == 0
 
 
+def test_other_classes_than_the_data(best: Path, stage_refusal: StageRefusal) -> None:
+    set_test(replace(load_split(TEST), class_names=CLASS_NAMES[::-1]))
+    line = stage_refusal("confusion")
+    assert "model_0" in line
+    assert "other classes" in line
+
+
 @pytest.mark.parametrize("missing", [BEST, "metrics/best.json", TEST])
 def test_missing_input(best: Path, stage_refusal: StageRefusal, missing: str) -> None:
     (best / missing).unlink()

@@ -122,8 +122,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "arch": str(arch),
             "hidden_units": int(hidden_units),
             "memory_format": str(memory_format),
-            "class_names": [*class_names],
-        } if 0 < hidden_units <= MOST_HIDDEN_UNITS:
+            "class_names": [_, *_] as class_names,
+        } if 0 < hidden_units <= MOST_HIDDEN_UNITS and all(map(_is_printable, [name, *class_names])):
             pass
         case _:
             raise Outdated(path, "holds no model")
@@ -136,3 +136,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise Outdated(path, f"does not fit stages/architectures/{arch}.py") from None
     model.eval()
     return Checkpoint(model, name, arch, memory_format, tuple(class_names))
+
+
+def _is_printable(text: object) -> bool:
+    return isinstance(text, str) and text.isprintable()

@@ -283,7 +283,8 @@ def test_unknown_architecture(saved: Path, arch: object) -> None:
     ("key", "value"),
     [
         *(("hidden_units", value) for value in (11, 0, -1, "10", 10.0, None, 4097, 10**30)),  # 4097: too much memory
-        *(("class_names", value) for value in ([*CLASS_NAMES[:9]], 10, None)),
+        *(("class_names", value) for value in ([*CLASS_NAMES[:9]], 10, None, [*range(10)], ["\x1b[31m"] * 10)),
+        ("name", "model_0\x1b[31m"),  # would be a command to the terminal
     ],
 )
 def test_metadata_that_does_not_fit(saved: Path, key: str, value: object) -> None:
@@ -291,8 +292,9 @@ def test_metadata_that_does_not_fit(saved: Path, key: str, value: object) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_model_without_classes(saved: Path) -> None:
-    check_refused(change(saved, lambda _, about: about.update(class_names=[])))
+def test_model_without_classes(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model_0.safetensors", build_model("linear", 10, 0), "model_0", model_params(), ())
+    check_refused(tmp_path / "model_0.safetensors", "holds no model")
 
 
 @pytest.mark.parametrize(
