@@ -23,7 +23,7 @@ from stages.lib.learning.devices import pick_device, place, set_seeds
 from stages.lib.learning.distributed import is_distributed, join_world, start_processes
 from stages.lib.learning.memory import enough_memory, keep_freed_memory
 from stages.lib.learning.models import build_model, save_checkpoint
-from stages.lib.learning.training import fit, is_chance
+from stages.lib.learning.training import check_training, fit, is_chance
 
 
 def main() -> None:
@@ -58,6 +58,7 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         set_seeds(params.seed)
         model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))
         place(model, device, model_params.memory_format)
+        check_training(model, model_params, train, world)
         parameters = sum(weights.numel() for weights in model.parameters())
         say(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.source}")
 

@@ -381,6 +381,93 @@ def test_warning_at_chance(prepared: Path, run_stage: RunStage, set_params: SetP
     assert "warning: model_1 ends no better than chance" in line
 
 
+NORMALIZED = "nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(), nn.Linear(784, num_classes))"
+
+
+@pytest.fixture
+def train_ours(
+    prepared: Path, set_params: SetParams, write_architecture: Callable[[str], None]
+) -> Callable[..., tuple[str, str]]:
+    """`train_ours(layers, logits)` makes model_0 one with these layers; `logits` says what it gives for `x`."""
+
+    def write(layers: str, logits: str = "self.layers(x)") -> tuple[str, str]:
+        write_architecture(f"""
+from torch import nn
+
+class Ours(nn.Module):
+    def __init__(self, hidden_units, num_classes):
+        super().__init__()
+        self.layers = {layers}
+
+    def forward(self, x):
+        return {logits}
+
+build = Ours
+""")
+        set_params({"model_0.arch": "ours"})
+        return "train", "model_0"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("logits", "problem"),
+    [
+        ("self.layers(x).reshape(1, -1)", "[1, 20]"),
+        ("self.layers(x).double()", "float64"),
+        ("self.layers(x).bfloat16()", "bfloat16"),
+        ("(self.layers(x), 0) if self.training else self.layers(x)", "tuple"),
+        ("self.layers(x)[:1] if self.training else self.layers(x)", "[1, 10]"),
+        ("self.layers(x).detach()", "no weight"),
+        ("self.requires_grad_(False).layers(x)", "no weight"),
+    ],
+)
+def test_architecture_that_cannot_train(
+    train_ours: Callable[..., tuple[str, str]], stage_refusal: StageRefusal, logits: str, problem: str
+) -> None:
+    line = stage_refusal(*train_ours(NORMALIZED, logits))
+    assert line.startswith("train: stages/architectures/ours.py: ")
+    assert problem in line
+
+
+def test_last_batch_of_one_image(
+    train_ours: Callable[..., tuple[str, str]], stage_refusal: StageRefusal, set_params: SetParams
+) -> None:
+    set_params({"model_0.batch_size": 329})
+    line = stage_refusal(*train_ours(NORMALIZED))  # batch normalization needs two
+    assert "one image" in line
+    assert "batch_size" in line
+
+
+def test_last_batch_of_one_image_where_that_works(
+    train_ours: Callable[..., tuple[str, str]], run_stage: RunStage, set_params: SetParams
+) -> None:
+    set_params({"model_0.batch_size": 329})
+    normalized = "nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, num_classes))"
+    assert run_stage(*train_ours(normalized)).returncode == 0
+
+
+def test_frozen_weights_stay(train_ours: Callable[..., tuple[str, str]], run_stage: RunStage) -> None:
+    layers = "nn.Sequential(nn.Flatten(), nn.Linear(784, 10).requires_grad_(False), nn.Linear(10, num_classes))"
+    assert run_stage(*train_ours(layers)).returncode == 0
+    trained = load_checkpoint("models/model_0.safetensors").model.state_dict()
+    torch.manual_seed(42)
+    first = build_model("ours", 10, 10).state_dict()
+    same = {key for key, weights in first.items() if torch.equal(trained[key], weights)}
+    assert same == {"layers.1.weight", "layers.1.bias"}
+
+
+def test_looking_at_a_model_changes_nothing(
+    train_ours: Callable[..., tuple[str, str]], run_stage: RunStage, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = train_ours(NORMALIZED)
+    run_stage(*stage)
+    first = contents(prepared, "model_0")
+    monkeypatch.setattr("stages.train.check_training", lambda *_: None)
+    run_stage(*stage)
+    assert contents(prepared, "model_0") == first
+
+
 def test_unknown_model(prepared: Path, stage_refusal: StageRefusal) -> None:
     line = stage_refusal("train", "model_7")
     assert "model_7" in line

@@ -8,6 +8,7 @@ Shapes: N images, K classes.
 
 import ast
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -67,17 +68,37 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 @torch.no_grad()
 def _find_problem(model: Any, num_classes: int) -> str | None:
-    """Run one black image through the model in evaluation mode: no statistic changes, nothing is drawn."""
+    """Run black images through the model in evaluation mode: no statistic changes, nothing is drawn."""
     if not isinstance(model, nn.Module):
         return f"build returns {type(model).__name__}, not an nn.Module"
     if next(model.parameters(), None) is None:
         return "the model has no weights to train"
-    logits = model.eval()(torch.zeros(1, 1, 28, 28))
+    model.eval()
+    for images in (1, 2):
+        if problem := find_fault(model(torch.zeros(images, 1, 28, 28)), images, num_classes):
+            return problem
     model.train()
-    if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
-        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        return f"for one image the model gives {shape}, not logits [1, {num_classes}]"
     return None
+
+
+def find_fault(logits: Any, images: int, num_classes: int) -> str | None:
+    """Say what is wrong with the logits that a model gives for a batch of `images`; None if nothing is."""
+    given = type(logits).__name__
+    if isinstance(logits, Tensor):
+        given = f"{logits.dtype} {list(logits.shape)}".removeprefix("torch.")
+    wanted = f"float32 [{images}, {num_classes}]"
+    return None if given == wanted else f"for a batch of {images} the model gives {given}, not logits {wanted}"
+
+
+@contextmanager
+def kept_as_it_is(model: nn.Module) -> Iterator[None]:
+    """Put weights and statistics back as they were before the block, into the same tensors."""
+    state = [*model.parameters(), *model.buffers()]
+    before = [values.detach().clone() for values in state]
+    yield
+    with torch.no_grad():
+        for values, value_before in zip(state, before, strict=True):
+            values.copy_(value_before)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from stages.lib.base.params import ModelParams
 from stages.lib.data.datasets import Batch, Split, batch_sizes, make_loader
 from stages.lib.learning.distributed import SINGLE_PROCESS, World
 from stages.lib.learning.evaluation import mean_over_batches, metrics_of, predict_logits
+from stages.lib.learning.models import find_fault, kept_as_it_is
 
 # Updates the weights once with the batch given, of which this process may hold a slice only: the second argument is the
 # size of the whole. Returns the loss and the number of correct predictions, both from before the update.
@@ -55,6 +56,31 @@ class Epoch:
             f"Epoch: {self.epoch} | Train loss: {self.train_loss:.5f} | Train accuracy: {self.train_acc:.2f}% | "
             f"{name} loss: {self.test_loss:.5f} | {name} accuracy: {self.test_acc:.2f}%"
         )
+
+
+def check_training(model: nn.Module, params: ModelParams, train: Split, world: World = SINGLE_PROCESS) -> None:
+    """Run the model once as training does, on black images, as many as the smallest batch has. It stays as it is.
+
+    Draws random numbers where the model does: to be called before the seed is set.
+
+    Raises:
+        UserError: the model cannot be trained, or not on a batch of one image.
+    """
+    smallest = max(1, batch_sizes(len(train), params.batch_size)[-1] // world.size)
+    images_B1HW = torch.zeros(smallest, 1, 28, 28, device=next(model.parameters()).device)
+    file = f"stages/architectures/{params.arch}.py"
+    try:
+        with kept_as_it_is(model):
+            logits_BK = model.train()(images_B1HW)
+    except ValueError as error:  # of batch normalization
+        if smallest > 1:
+            raise
+        why = f"the last batch has one image, too few to train {file} ({error}); choose another batch_size"
+        raise UserError(why) from None
+    if problem := find_fault(logits_BK, smallest, len(train.class_names)):
+        raise UserError(f"{file}: in training, {problem}")
+    if not logits_BK.requires_grad:
+        raise UserError(f"{file}: no weight can be trained; all are frozen, or the logits do not depend on them")
 
 
 def fit(
@@ -199,20 +225,16 @@ def _capture(step: Step, model: nn.Module, batch: Batch, size: int) -> Step:
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
     """
     fixed = Batch(batch.images_B1HW.clone(), batch.labels_B.clone())
-    state = [*model.parameters(), *model.buffers()]
-    before = [values.detach().clone() for values in state]
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP_STEPS):
-            step(fixed, size)
-    torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss, correct = step(fixed, size)
-    with torch.no_grad():
-        for values, value_before in zip(state, before, strict=True):
-            values.copy_(value_before)  # into the tensors that the graph knows
+    with kept_as_it_is(model):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_STEPS):
+                step(fixed, size)
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            loss, correct = step(fixed, size)
 
     def replay(batch: Batch, _size: int) -> tuple[Tensor, Tensor]:
         fixed.images_B1HW.copy_(batch.images_B1HW)
