@@ -30,7 +30,8 @@ def pick_device(wanted: str) -> torch.device:
         raise UserError(f"train.device is {wanted}, but this machine has only {', '.join(present)}; auto picks for you")
     device = torch.device(present[0] if wanted == "auto" else wanted)
     if device.type == "cuda":
-        number, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()  # each process has its own
+        number = int(os.environ.get("LOCAL_RANK", "0")) if is_distributed() else 0  # each process has its own
+        gpus = torch.cuda.device_count()
         if number >= gpus:
             raise UserError(f"there are more processes than GPUs here; train.processes can be {gpus} at most")
         device = torch.device("cuda", number)

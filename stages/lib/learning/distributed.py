@@ -52,13 +52,23 @@ SINGLE_PROCESS = World()
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """Join the processes that were started with this one; leave them at the end."""
+    """Join the processes that were started with this one; leave them at the end.
+
+    Raises:
+        UserError: there is no joining them.
+    """
     if not is_distributed():
         yield SINGLE_PROCESS
         return
-    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, os.environ.get(RENDEZVOUS, "env://"), rank=world.rank, world_size=world.size)
+    try:
+        world = World(range(int(size)).index(int(rank)), int(size))
+        dist.init_process_group(backend, os.environ.get(RENDEZVOUS, "env://"), rank=world.rank, world_size=world.size)
+    except (RuntimeError, ValueError) as error:
+        first, *_ = str(error).split("\n")
+        why = f"RANK is {rank} and WORLD_SIZE is {size}, but the processes do not meet ({first})"
+        raise UserError(f"{why}; to train in one process, unset both") from None
     try:
         yield world
     finally:
@@ -66,8 +76,9 @@ def join_world(device: torch.device) -> Iterator[World]:
 
 
 def is_distributed() -> bool:
-    """Tell whether this process was started to train with others."""
-    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()  # a cluster may set one of them for everyone
+    """Tell whether this process was started to train with others: a cluster may set some of the variables for all."""
+    meeting = [RENDEZVOUS] if RENDEZVOUS in os.environ else ["MASTER_ADDR", "MASTER_PORT"]
+    return all(os.environ.get(variable) for variable in ["RANK", "WORLD_SIZE", *meeting])
 
 
 def start_processes(count: int, work: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from stages.lib.base.files import read_json
 from stages.lib.learning.distributed import SINGLE_PROCESS, join_world
-from tests.helpers import PROJECT, SetParams, run_process
+from tests.helpers import PROJECT, SetParams, refusal, run_process
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "stages.train"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
@@ -21,11 +21,32 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
 Train = Callable[..., dict[str, float]]
 
 
-@pytest.mark.parametrize("variable", ["RANK", "WORLD_SIZE"])
-def test_one_variable_of_a_cluster(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv(variable, "1")
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"RANK": "1"},
+        {"WORLD_SIZE": "1"},
+        {"RANK": "1", "WORLD_SIZE": "2"},
+        {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"},
+        {"RANK": "", "WORLD_SIZE": "", "MASTER_ADDR": "", "MASTER_PORT": ""},
+    ],
+    ids=" ".join,
+)
+def test_some_variables_of_a_cluster(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     with join_world(torch.device("cpu")) as world:
         assert world == SINGLE_PROCESS
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "port"), [("one", "2", "29500"), ("2", "2", "29500"), ("-1", "2", "29500"), ("0", "1", "a port")]
+)
+def test_variables_that_make_no_sense(monkeypatch: pytest.MonkeyPatch, rank: str, size: str, port: str) -> None:
+    for name, value in {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "localhost", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    line = refusal(join_world(torch.device("cpu")).__enter__)
+    assert all(words in line for words in ("RANK", rank, "WORLD_SIZE", size, "unset"))
 
 
 @pytest.fixture
