@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from stages.lib.base.errors import exit_with
+from stages.lib.base.errors import OUT_OF_MEMORY, exit_with, is_out_of_memory
 
 
 def say_out_of_memory(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Say in one line that there is too little memory, even to load a library; show any other error as Python does."""
-    if isinstance(error, MemoryError) or "failed to map segment" in str(error):  # the words of the dynamic linker
-        exit_with(f"{Path(sys.argv[0]).stem}: out of memory; is there a limit (`ulimit -v`)?", status=1)
+    if is_out_of_memory(error):
+        exit_with(f"{Path(sys.argv[0]).stem}: {OUT_OF_MEMORY}", status=1)
     sys.__excepthook__(kind, error, traceback)
 
 

@@ -12,6 +12,16 @@ from stages.lib.base.process import end_with_parent
 WAY_BACK = "Mend it and run again, or go back to the last commit and lose all edits: `git checkout . && dvc checkout`"
 NO_WAY_BACK = "NO_WAY_BACK"  # environment variable that keeps stages from telling it
 
+OUT_OF_MEMORY = "out of memory; is there a limit (`ulimit -a`)?"
+SHORT_MEMORY = (
+    "can't allocate memory",  # torch, on the CPU
+    "Cannot allocate memory",  # the system
+    "out of memory",  # GPUs
+    "bad_alloc",  # libraries in C++
+    "failed to map segment",  # the dynamic linker
+    "can't start new thread",
+)
+
 
 class UserError(ValueError):
     """Something a user can cause and mend. The message names the file, key or value, and what to do now."""
@@ -27,7 +37,7 @@ class Outdated(UserError):  # noqa: N818 - the state of a file rather than a mis
 def exit_cleanly(name: str, main: Callable[[], None]) -> None:
     """Run `main`; turn what a user can cause into one line on stderr that starts with `name`.
 
-    Exits with 1 after a `UserError` or an `OSError` (disk full, no permission), and with 130 after Ctrl-C.
+    Exits with 1 after a `UserError`, an `OSError` (disk full, no permission) or short memory, with 130 after Ctrl-C.
     Anything else is a mistake of ours, or of an architecture: its traceback comes first. DVC removes the outputs of a
     stage before it runs it: there a line more gives the way back.
     """
@@ -45,10 +55,22 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
         exit_with(f"{name}: {one_line(error)}", status=1)
     except KeyboardInterrupt:
         exit_with(f"\n{name}: interrupted; nothing half-written is left behind", status=130)
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            exit_with(f"{name}: {OUT_OF_MEMORY}", status=1)
         if not dvc_runs_the_project():
             raise
         exit_with(traceback.format_exc().rstrip(), status=1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether too little memory is behind an error, which may come out of somebody's architecture."""
+    said = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or said == "could not create a primitive"  # oneDNN's; with more words it is something else
+        or any(words in said for words in SHORT_MEMORY)
+    )
 
 
 def one_line(error: UserError | OSError) -> str:

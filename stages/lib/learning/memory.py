@@ -5,10 +5,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stages.lib.base.errors import UserError
+from stages.lib.base.errors import UserError, is_out_of_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")  # of the CPU, of GPUs, of libraries
 
 
 def keep_freed_memory() -> None:
@@ -35,7 +34,7 @@ def enough_memory(remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # torch has no class of its own for the CPU
-        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
-            raise UserError(f"out of memory; {remedy}") from None
+    except Exception as error:  # torch has no class of its own for the CPU
+        if is_out_of_memory(error):
+            raise UserError(f"out of memory; {remedy}, unless there is a limit to lift (`ulimit -a`)") from None
         raise

@@ -92,7 +92,9 @@ def test_no_way_back_elsewhere(
     assert WAY_BACK not in ending(UserError("seed is -1"), stage, tmp_path / folder)[1]
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("unexpected")])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), ValueError("unexpected"), RuntimeError("could not create a primitive descriptor")]
+)
 def test_our_mistake_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)):
         exit_cleanly("train", raising(error))
@@ -140,7 +142,28 @@ def test_too_little_memory_to_load_torch() -> None:
     assert line.startswith("train: out of memory")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), ImportError("libtorch.so: failed to map segment from shared object")])
+SHORT_MEMORY = [
+    MemoryError(),
+    ImportError("libtorch.so: failed to map segment from shared object"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("unable to mmap 9 bytes from file <train.safetensors>: Cannot allocate memory (12)"),
+    RuntimeError("could not create a primitive"),  # oneDNN
+    RuntimeError("can't start new thread"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT_MEMORY, ids=str)
+@pytest.mark.parametrize("stage", [None, "train_model_1"])
+def test_short_memory_is_one_line(
+    ending: Callable[..., tuple[object, str]], error: Exception, stage: str | None
+) -> None:
+    status, said = ending(error, stage)
+    assert status == 1
+    assert said.startswith("train: out of memory; ")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("error", SHORT_MEMORY[:2], ids=str)
 def test_uncaught_memory_error(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         say_out_of_memory(type(error), error, None)
