@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.base.errors import Outdated, UserError, exit_at_once, exit_cleanly, one_line
+from stages.lib.base.errors import Outdated, UserError, exit_at_once, exit_cleanly, one_line, printable
 from stages.lib.photos import Background, Garment, check_file, preview, read_garment, read_picture
 from stages.lib.source.folders import image_files
 
@@ -61,7 +61,7 @@ def main() -> None:
 
     def complain(error: UserError | OSError) -> None:
         failures.append(error)
-        print(f"predict: {printable(one_line(error))}", file=sys.stderr)
+        print(f"predict: {one_line(error)}", file=sys.stderr)
 
     files = find_files(options.paths, complain)
     check_options(options, files)
@@ -219,11 +219,6 @@ def draw(predictions: Sequence[Prediction]) -> "Figure":
         return plots.image_grid(images, labels, "Predicted classes", "photos", columns)
     given = preview(read_picture(predictions[0].path))
     return plots.prediction(labels[0], given, garments[0].pixels_HW, garments[0].inverted, predictions[0].ranking)
-
-
-def printable(text: str) -> str:
-    """Replace what would break the line or command the terminal: file names can hold anything."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from stages import predict
+from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from tests.helpers import PROJECT, RunStage, StageRefusal, model_params, run_process
@@ -130,6 +131,16 @@ def test_control_characters_in_a_name(run: Run) -> None:
     done = run("a\nb\x1b[31m.png", "c\nd.png")
     assert done.stdout.startswith("a\ufffdb\ufffd[31m.png\n")
     assert done.stderr.startswith("predict: c\ufffdd.png ")
+
+
+def test_control_characters_in_a_model_file(run: Run) -> None:
+    draw("shirt.png")
+    tensors, about = load_tensors("models/best.safetensors")
+    names = ["\x1b]0;owned\x07T-shirt\n", *about["class_names"][1:]]
+    save_tensors("hostile.safetensors", tensors, {**about, "class_names": names})
+    done = run("shirt.png", "--model", "hostile.safetensors")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].split()[0] == "\ufffd]0;owned\ufffdT-shirt\ufffd"
 
 
 def test_name_that_is_no_valid_text(run: Run) -> None:
@@ -359,6 +370,23 @@ def test_plot_with_an_odd_name(run: Run, name: str) -> None:
 def test_plot_never_overwrites_an_image(run: Run, stage_refusal: StageRefusal, given: str) -> None:
     draw("photos/shirt.png")
     assert "overwrite" in stage_refusal("predict", given, "--plot", "photos/../photos/shirt.png")
+
+
+def test_plot_follows_a_link(run: Run) -> None:
+    draw("shirt.png")
+    Path("link.png").symlink_to("plot.png")
+    assert run("shirt.png", "--plot", "link.png").returncode == 0
+    assert Path("link.png").is_symlink()
+    with Image.open("plot.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_plot_never_replaces_a_pipe(run: Run) -> None:
+    draw("shirt.png")
+    os.mkfifo("pipe.png")
+    done = run("shirt.png", "--plot", "pipe.png")
+    assert (done.returncode, done.stderr.count("\n"), Path("pipe.png").is_fifo()) == (1, 1, True)
+    assert "pipe.png" in done.stderr
 
 
 def test_plot_must_end_in_png(run: Run, stage_refusal: StageRefusal) -> None:

@@ -37,7 +37,7 @@ def outputs(stage: str) -> list[Path]:
 def files(stage: str) -> list[Path]:
     """Files that a stage has written."""
     found = [file for path in outputs(stage) for file in (path.rglob("*") if path.is_dir() else [path])]
-    return [file for file in found if file.is_file() and file.suffix != ".tmp"]
+    return [file for file in found if file.is_file() and file.parent.suffix != ".tmp"]
 
 
 def contents(stages: list[str]) -> dict[Path, bytes]:

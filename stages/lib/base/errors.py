@@ -41,6 +41,8 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
     Anything else is a mistake of ours, or of an architecture: its traceback comes first. DVC removes the outputs of a
     stage before it runs it: there a line more gives the way back.
     """
+    if sys.stdout is None or sys.stderr is None:  # the next file to be opened would get what is printed
+        exit_with(f"{name}: standard output or error is closed (`>&-`); `>/dev/null` is for those who want none", 1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if "DVC_STAGE" in os.environ:
@@ -76,9 +78,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 def one_line(error: UserError | OSError) -> str:
     """Say what went wrong, and with which file."""
     if isinstance(error, UserError):
-        return str(error)
+        return printable(str(error))
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
+    return printable(f"{where}{error.strerror or error}")
+
+
+def printable(text: str) -> str:
+    """Replace what would break the line or command the terminal: names of files, and texts in files, can hold it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def exit_at_once() -> None:

@@ -1,33 +1,43 @@
 """Writing files so that a reader sees the old one or the new one, never a part.
 
-Everything is written under a temporary name beside its target and moved into place when it is whole. The temporary
-name is always the same, so that a rerun after a crash overwrites what the crash left behind.
+Everything is written in a temporary folder beside its target and moved into place when it is whole. The folder's name
+is always the same, so that a rerun after a crash clears what the crash has left. A folder, because libraries write
+under names of their own making first, as safetensors does.
 """
 
 import csv
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.lib.base.errors import Outdated
+from stages.lib.base.errors import Outdated, UserError, printable
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; move it to `path` if the block succeeds, delete it if the block fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Yield a temporary path to write to; move it to `path` if the block succeeds, delete it if the block fails.
+
+    A link stays, and the file that it leads to is replaced.
+
+    Raises:
+        UserError: there is something else than a regular file at `path`.
+    """
+    target = _target_of(Path(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.unlink(missing_ok=True)  # a file or a link of that name
     try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        folder.mkdir()
+        yield folder / target.name
+        (folder / target.name).replace(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -68,11 +78,43 @@ def read_json(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, or does not hold a JSON object.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Outdated(path) from None
     except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8
-        raise Outdated(path, f"is not valid JSON ({error})") from None
+        raise Outdated(path, f"holds no JSON object ({error})") from None
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """Return the JSON object that `text` is, its texts printable: names of classes and models go to the terminal.
+
+    Raises:
+        ValueError, RecursionError: it is none, or holds NaN or infinity, which are not JSON.
+    """
+    value = _made_printable(json.loads(text, parse_constant=int))  # int("NaN") is a ValueError
     if not isinstance(value, dict):
-        raise Outdated(path, "does not hold a JSON object")
+        raise ValueError(f"but a {type(value).__name__}")
+    return value
+
+
+def _target_of(path: Path) -> Path:
+    """Return the file to replace for `path`.
+
+    Not one that is write-protected and that a link leads to: of this kind are the links that DVC makes into its cache
+    with `cache.type = symlink`, and what lies in the cache must stay.
+    """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink() or (path.exists() and not path.is_file()):  # a loop of links; a device, a pipe, a folder
+        raise UserError(f"{path} is no regular file and stays as it is; move it away, or name another file")
+    return path if path.is_symlink() and target.exists() and not target.stat().st_mode & 0o222 else target
+
+
+def _made_printable(value: Any) -> Any:
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_made_printable(item) for item in value]
+        case dict():
+            return {printable(key): _made_printable(item) for key, item in value.items()}
     return value

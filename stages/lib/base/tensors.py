@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from stages.lib.base.errors import Outdated, UserError
-from stages.lib.base.files import replacing
+from stages.lib.base.files import parse_json, replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def _load(path: str | Path, framework: str) -> tuple[dict[str, Any], dict[str, A
     try:
         Path(path).open("rb").close()  # safetensors says "not found" of what it may not read
         with safe_open(path, framework=framework) as file:
-            about = json.loads((file.metadata() or {})[METADATA_KEY])
+            about = parse_json((file.metadata() or {})[METADATA_KEY])
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except FileNotFoundError:
         raise Outdated(path) from None
@@ -66,6 +66,4 @@ def _load(path: str | Path, framework: str) -> tuple[dict[str, Any], dict[str, A
         raise Outdated(path, f"cannot be read ({error})") from None
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Outdated(path, f"is damaged or no safetensors file of ours ({error})") from None
-    if not isinstance(about, dict):
-        raise Outdated(path, "does not say what it holds")
     return tensors, about

@@ -134,6 +134,22 @@ exit_cleanly('predict', main)" | head -1""")
     assert (done.returncode, done.stdout, done.stderr) == (1, "0\n", "")
 
 
+@pytest.mark.parametrize("stage", ["predict missing.png", "compare"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_stdout_or_stderr(stage: str, closed: str) -> None:
+    """What a stage prints would go into the next file that it opens; what predict prints would be lost."""
+    done = shell(f"'{sys.executable}' -Bm stages.{stage} {closed}")
+    assert done.returncode == 1
+    lines = (done.stdout + done.stderr).splitlines()
+    assert ["is closed" in line for line in lines] == ([] if closed == ">&- 2>&-" else [True])
+
+
+def test_error_cannot_command_the_terminal(ending: Callable[..., tuple[object, str]]) -> None:
+    error = OSError(2, "No such file or directory", "a\x1b]0;owned\x07\nb")
+    _, line = ending(error)
+    assert line == "train: a\ufffd]0;owned\ufffd\ufffdb: No such file or directory\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the dynamic linker has other words")
 def test_too_little_memory_to_load_torch() -> None:
     done = shell(f"ulimit -v 300000; '{sys.executable}' -Bm stages.train model_0")

@@ -2,14 +2,22 @@
 
 import csv
 import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from socket import AF_UNIX, socket
 from typing import Any
 
 import pytest
 
 from stages.lib.base import files
-from tests.helpers import refusal
+from stages.lib.base.tensors import save_tensors
+from tests.helpers import PROJECT, refusal
 
 
 def names(folder: Path) -> list[str]:
@@ -44,14 +52,88 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_leftover_of_a_crash_is_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    with files.replacing(path) as temporary:
-        temporary.write_text("first")
-    temporary.write_text("left behind by kill -9, and longer than what comes next")
+@pytest.mark.parametrize("left", ["folder", "file", "link"])
+def test_leftover_of_a_crash_is_cleared(tmp_path: Path, left: str) -> None:
+    path, leftover, elsewhere = tmp_path / "text.txt", tmp_path / ".text.txt.tmp", tmp_path / "elsewhere"
+    if left == "folder":
+        leftover.mkdir()
+        (leftover / "text.txt").write_text("left behind by kill -9, and longer than what comes next")
+        (leftover / ".tmpXYZ").touch()
+    elif left == "file":
+        leftover.write_text("left behind")
+    else:
+        elsewhere.write_text("stays")
+        leftover.symlink_to(elsewhere)
     files.write_text(path, "next\n")
     assert path.read_text() == "next\n"
-    assert names(tmp_path) == ["text.txt"]
+    assert not os.path.lexists(leftover)
+    assert left != "link" or elsewhere.read_text() == "stays"
+
+
+def test_killed_while_safetensors_writes(tmp_path: Path) -> None:
+    """It writes under a name of its own making first, which nobody would clear."""
+    path = tmp_path / "model.safetensors"
+    code = """
+import signal, sys, torch
+from resource import RLIMIT_CORE, RLIMIT_FSIZE, setrlimit
+from stages.lib.base.tensors import save_tensors
+setrlimit(RLIMIT_CORE, (0, 0))
+setrlimit(RLIMIT_FSIZE, (1000, 1000))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the system kills it at byte 1001
+save_tensors(sys.argv[1], {"weights": torch.zeros(1000)}, {})
+"""
+    killed = subprocess.run([sys.executable, "-Bc", code, str(path)], cwd=PROJECT, check=False)
+    assert killed.returncode == -signal.SIGXFSZ
+    assert not path.exists()
+    assert names(tmp_path) == [".model.safetensors.tmp"]
+    save_tensors(path, {}, {})
+    assert names(tmp_path) == ["model.safetensors"]
+
+
+class TestWhereItMayWrite:
+    """Root may replace anything: a device, such as /dev/null, would be a file from then on."""
+
+    @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket", "loop"])
+    @pytest.mark.parametrize("through_a_link", [False, True])
+    def test_no_regular_file(self, tmp_path: Path, kind: str, through_a_link: bool) -> None:
+        special = tmp_path / "special"
+        make: dict[str, Callable[[], object]] = {
+            "pipe": lambda: os.mkfifo(special),
+            "device": lambda: os.mknod(special, stat.S_IFCHR | 0o666, os.makedev(1, 3)),
+            "folder": special.mkdir,
+            "socket": lambda: socket(AF_UNIX).bind(str(special)),
+            "loop": lambda: special.symlink_to(special),
+        }
+        try:
+            make[kind]()
+        except PermissionError:
+            pytest.skip("only root makes devices")
+        path = tmp_path / "link" if through_a_link else special
+        if through_a_link:
+            path.symlink_to(special)
+        before = special.lstat()
+        assert str(path) in refusal(files.write_text, path, "new")
+        assert special.lstat() == before
+
+    def test_link_stays(self, tmp_path: Path) -> None:
+        link, target = tmp_path / "here" / "report.html", tmp_path / "there" / "today.html"
+        for file in (link, target):
+            file.parent.mkdir()
+        link.symlink_to("../there/today.html")
+        for content in ("first", "second"):  # it leads to nothing, then to a file
+            files.write_text(link, content)
+            assert link.is_symlink()
+            assert target.read_text() == content
+        assert names(tmp_path / "here") + names(tmp_path / "there") == ["report.html", "today.html"]
+
+    def test_link_into_a_cache_is_replaced(self, tmp_path: Path) -> None:
+        """With `cache.type = symlink` outputs are links to write-protected files in DVC's cache, which must stay."""
+        cached, output = tmp_path / "0123", tmp_path / "model.safetensors"
+        cached.write_text("in the cache")
+        cached.chmod(0o444)
+        output.symlink_to(cached)
+        files.write_text(output, "new")
+        assert (output.read_text(), cached.read_text()) == ("new", "in the cache")
 
 
 def test_text_in_a_new_folder(tmp_path: Path) -> None:
@@ -127,15 +209,17 @@ def test_checksum(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (None, "is missing"),
-        (b"", "is not valid JSON"),
-        (b'{"loss": 0.5', "is not valid JSON"),
-        (b"\xff\xfe\x00", "is not valid JSON"),
-        (b"[1, 2]", "does not hold a JSON object"),
-        (b"null", "does not hold a JSON object"),
-        (b"[" * 100_000, "is not valid JSON"),
-        (b'{"loss": ' + b"9" * 10_000 + b"}", "is not valid JSON"),
+        (b"", "holds no JSON object"),
+        (b'{"loss": 0.5', "holds no JSON object"),
+        (b"\xff\xfe\x00", "holds no JSON object"),
+        (b"[1, 2]", "holds no JSON object"),
+        (b"null", "holds no JSON object"),
+        (b"[" * 100_000, "holds no JSON object"),
+        (b'{"loss": ' + b"9" * 10_000 + b"}", "holds no JSON object"),
+        (b'{"loss": NaN}', "holds no JSON object"),
+        (b'{"loss": -Infinity}', "holds no JSON object"),
     ],
-    ids=["missing", "empty", "cut", "bytes", "list", "null", "deep", "huge-number"],
+    ids=["missing", "empty", "cut", "bytes", "list", "null", "deep", "huge-number", "nan", "infinity"],
 )
 def test_unusable_json(tmp_path: Path, content: bytes | None, problem: str) -> None:
     path = tmp_path / "best.json"
@@ -144,6 +228,14 @@ def test_unusable_json(tmp_path: Path, content: bytes | None, problem: str) -> N
     message = refusal(files.read_json, path)
     assert message.startswith(f"{path} {problem}")
     assert "`dvc repro`" in message
+
+
+def test_names_in_json_cannot_command_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps({"best": "\x1b[2Jmodel_1", "models": [{"a\nb": "\u202ecoat", "größe": "Ähre 服 "}]}))
+    mark = "\N{REPLACEMENT CHARACTER}"
+    expected = {"best": f"{mark}[2Jmodel_1", "models": [{f"a{mark}b": f"{mark}coat", "größe": "Ähre 服 "}]}
+    assert files.read_json(path) == expected
 
 
 @pytest.mark.parametrize(
