@@ -11,7 +11,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,13 +19,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from stages.commands import outputs
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
-from stages.lib.base.files import read_json, write_text
+from stages.lib.base.files import write_text
 from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import read_versions
 from stages.lib.results.summary import pair_text
-from stages.lib.results.tables import read_table
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
@@ -62,30 +61,30 @@ def render() -> str:
 
 def gather() -> dict[str, Any]:
     """Return the data for the template; it loads pictures itself."""
-    comparison = read_json("metrics/compare.json")
+    comparison = outputs.read_checked("metrics/compare.json", outputs.COMPARISON)
     names = list(comparison["models"])
-    lock = read_lock()
+    lock = outputs.read_lock()
     seconds = {name: train_seconds(name) for name in names}
     speeds = {name: images_per_second(name) for name in names}
     return {
         "comparison": comparison,
         "models": comparison["models"],
         "best": {"name": comparison["best"], **comparison["models"][comparison["best"]]},
-        "images": read_json(f"metrics/eval/{comparison['best']}.json")["images"],
-        "data": read_json("metrics/data.json"),
-        "trained": {name: read_json(f"metrics/train/{name}.json") for name in names},
+        "images": outputs.read_checked(f"metrics/eval/{comparison['best']}.json", outputs.EVALUATION)["images"],
+        "data": outputs.read_checked("metrics/data.json", outputs.DATA),
+        "trained": {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names},
         "train_seconds": seconds,
         "images_per_second": speeds,
         "machine": machine(),
         "speed": speed_chart(comparison, seconds, speeds),
-        "curves": {name: rows_of(f"plots/curves/{name}.csv") for name in names},
-        "layers": {name: rows_of(f"plots/layers/{name}.csv") for name in names},
-        "classes": rows_of("plots/per_class.csv"),
+        "curves": {name: outputs.read_checked(f"plots/curves/{name}.csv", outputs.CURVE) for name in names},
+        "layers": {name: outputs.read_checked(f"plots/layers/{name}.csv", outputs.LAYERS) for name in names},
+        "classes": outputs.read_checked("plots/per_class.csv", outputs.CLASSES),
         "params": params_used(lock),
         "git": git_state(),
         "lock": lock,
         "changed": changed_files(),
-        "versions": versions_used(lock),
+        "versions": versions(lock),
         "python": platform.python_version(),
     }
 
@@ -126,11 +125,6 @@ def speed_chart(
         return picture(path, "Accuracy of each model against training time and images per second.")
 
 
-def rows_of(path: str) -> list[dict[Any, Any]]:
-    """Return the rows of a CSV file, by column."""
-    return read_table(path).to_dict("records")
-
-
 def read_yaml(path: str) -> dict[str, Any]:
     """Read a YAML file; return nothing if it is missing.
 
@@ -144,12 +138,6 @@ def read_yaml(path: str) -> dict[str, Any]:
     except (YAMLError, UnicodeDecodeError):
         raise UserError(f"{path} is not valid YAML; restore it from git, or run `dvc repro`") from None
     return tree if isinstance(tree, dict) else {}
-
-
-def read_lock() -> dict[str, Any]:
-    """Return what each stage read and wrote when it last ran, from dvc.lock; nothing where DVC has not run."""
-    stages: dict[str, Any] = read_yaml("dvc.lock").get("stages", {})
-    return stages
 
 
 def changed_files() -> list[str] | None:
@@ -183,15 +171,10 @@ def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"key": key, "used": used.get(key, now.get(key)), "now": now.get(key)} for key in keys]
 
 
-def versions_used(lock: dict[str, Any]) -> list[dict[str, str]]:
+def versions(lock: dict[str, Any]) -> list[dict[str, str]]:
     """Return each library with the version that the stages recorded, and the one installed now."""
-    used: dict[str, str] = {}
-    for stage in lock.values():
-        used |= stage.get("params", {}).get("versions.toml", {})
-    return [
-        {"library": library, "used": used.get(library, version(library)), "now": version(library)}
-        for library in sorted(used or read_versions())
-    ]
+    used = outputs.recorded_versions(lock) or read_versions()
+    return [{"library": library, "used": used[library], "now": outputs.installed_version(library)} for library in used]
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

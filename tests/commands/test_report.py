@@ -1,8 +1,10 @@
 """The report: one file with everything inside, true to the files it is made from, and shown whole by a browser."""
 
 import base64
+import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -137,6 +139,17 @@ def dvc(folder: Path, *arguments: str) -> None:
 
 def edit(path: Path, **changes: Any) -> None:
     write_json(path, read_json(path) | changes)
+
+
+def set_value(path: Path, key: str, value: object) -> None:
+    """Set a value inside, such as `models.model_1.accuracy`; infinity as a number too large for a float."""
+    tree: Any = read_json(path)
+    *steps, last = (int(step) if step.isdigit() else step for step in key.split("."))
+    block = tree
+    for step in steps:
+        block = block[step]
+    block[last] = value
+    path.write_text(json.dumps(tree).replace("Infinity", "1e999"))
 
 
 class Reader(HTMLParser):
@@ -274,6 +287,12 @@ def test_machine_is_named(report: Report) -> None:
     assert machine() in text_of(report())
 
 
+def test_pipe_is_never_replaced(results: Path, stage_refusal: StageRefusal) -> None:
+    os.mkfifo(results / "pipe")
+    assert "pipe" in stage_refusal("commands.report", "-o", "pipe")
+    assert (results / "pipe").is_fifo()
+
+
 def test_written_elsewhere(results: Path, run_stage: RunStage) -> None:
     assert run_stage("commands.report", "--output", "shared/today.html").returncode == 0
     assert (results / "shared/today.html").stat().st_size > 10_000
@@ -359,9 +378,22 @@ class TestLock:
         shutil.rmtree(locked / ".dvc")
         assert "DVC could not compare the files" in text_of(report())
 
-    def test_lock_that_is_no_yaml(self, locked: Path, stage_refusal: StageRefusal) -> None:
-        (locked / "dvc.lock").write_text("stages: [")
-        assert "dvc.lock is not valid YAML" in stage_refusal("commands.report")
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "",
+            "stages: [",
+            "<<<<<<< HEAD\nschema: '2.0'\n=======\nschema: '2.0'\n>>>>>>> theirs\n",
+            "stages: [train_model_1]",
+            "stages: {train_model_1: {outs: {path: a, md5: b}}}",
+            "stages: {train_model_1: {params: {params.yaml: [seed]}}}",
+            "\xff",
+        ],
+        ids=["empty", "cut", "conflict", "list", "outs", "params", "bytes"],
+    )
+    def test_lock_that_is_none(self, locked: Path, stage_refusal: StageRefusal, content: str) -> None:
+        (locked / "dvc.lock").write_text(content, encoding="latin-1")
+        assert "`git checkout HEAD dvc.lock`" in stage_refusal("commands.report")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +420,90 @@ def test_outputs_of_older_code(results: Path, stage_refusal: StageRefusal, key: 
     comparison = read_json(results / "metrics/compare.json")
     del comparison[key]
     write_json(results / "metrics/compare.json", comparison)
-    assert f"'{key}'" in stage_refusal("commands.report")
+    line = stage_refusal("commands.report")
+    assert "metrics/compare.json" in line
+    assert key in line
+
+
+@pytest.mark.parametrize("value", ["83.4", None, True, [83.4], 1e999])
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("metrics/compare.json", "models.model_1.accuracy"),
+        ("metrics/compare.json", "pairs.0.p_value"),
+        ("metrics/eval/model_2.json", "images"),
+        ("metrics/data.json", "counts.train"),
+    ],
+)
+def test_no_number(results: Path, stage_refusal: StageRefusal, file: str, key: str, value: object) -> None:
+    set_value(results / file, key, value)
+    line = stage_refusal("commands.report")
+    assert file in line
+    assert key in line
+    assert "`dvc repro`" in line
+
+
+@pytest.mark.parametrize("value", [0, None, ["model_2"]])
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("metrics/compare.json", "best"),
+        ("metrics/compare.json", "models.model_1.architecture"),
+        ("metrics/train/model_1.json", "watched"),
+        ("metrics/data.json", "source"),
+    ],
+)
+def test_no_text(results: Path, stage_refusal: StageRefusal, file: str, key: str, value: object) -> None:
+    set_value(results / file, key, value)
+    line = stage_refusal("commands.report")
+    assert file in line
+    assert key in line
+
+
+@pytest.mark.parametrize("value", [0, "a", None, [1], {"model_1": 1}])
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [("metrics/compare.json", "models"), ("metrics/compare.json", "pairs"), ("metrics/data.json", "shared_images")],
+)
+def test_no_block(results: Path, stage_refusal: StageRefusal, file: str, key: str, value: object) -> None:
+    set_value(results / file, key, value)
+    line = stage_refusal("commands.report")
+    assert file in line
+    assert key in line
+
+
+def test_model_of_another_name(results: Path, stage_refusal: StageRefusal) -> None:
+    models = read_json(results / "metrics/compare.json")["models"]
+    edit(results / "metrics/compare.json", models=models | {"../resnet": models["model_0"]})
+    assert "models.../resnet" in stage_refusal("commands.report")
+
+
+@pytest.mark.parametrize("best", ["model_7", ""])
+def test_best_model_that_was_not_compared(results: Path, stage_refusal: StageRefusal, best: str) -> None:
+    edit(results / "metrics/compare.json", best=best)
+    assert "metrics/" in stage_refusal("commands.report")
+
+
+@pytest.mark.parametrize(
+    ("file", "column"), [("curves/model_0", "train_loss"), ("layers/model_1", "parameters"), ("per_class", "f1")]
+)
+@pytest.mark.parametrize("value", ["", "high", "nan"])
+def test_no_number_in_a_table(results: Path, stage_refusal: StageRefusal, file: str, column: str, value: str) -> None:
+    path = results / f"plots/{file}.csv"
+    header, first, *_ = csv.reader(path.read_text().splitlines())
+    write_csv(path, header, [[value if name == column else cell for name, cell in zip(header, first, strict=True)]])
+    line = stage_refusal("commands.report")
+    assert f"plots/{file}.csv" in line
+    assert column in line
+
+
+@pytest.mark.parametrize(("key", "value"), [("train_seconds", "fast"), ("train_seconds", None), ("model_sha256", [])])
+def test_times_that_are_none(results: Path, report: Report, key: str, value: object) -> None:
+    """Times are no results: a model without one has a dash."""
+    edit(results / "metrics/timing/model_2.json", **{key: value})
+    text = text_of(report())
+    assert "173.3" not in text
+    assert "12.1" in text
 
 
 def test_table_with_a_merge_conflict(results: Path, stage_refusal: StageRefusal) -> None:

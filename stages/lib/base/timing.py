@@ -27,7 +27,7 @@ def write_timing(file: str, models: list[str], measured: dict[str, Any]) -> None
 def train_seconds(name: str) -> float | None:
     """Return how long the model trained; None where that was not measured for this model file here."""
     timing = _read(name, name, lambda params: {"threads": params.threads(name)})
-    return float(timing["train_seconds"]) if timing else None
+    return _number(timing.get("train_seconds"))
 
 
 def images_per_second(name: str) -> float | None:
@@ -37,7 +37,8 @@ def images_per_second(name: str) -> float | None:
         name,
         lambda params: {"threads": params.train.threads, "batch_size": params.evaluate.batch_size},
     )
-    return float(timing["images_per_second"][name]) if timing else None
+    speeds = timing.get("images_per_second")
+    return _number(speeds.get(name)) if isinstance(speeds, dict) else None
 
 
 def machine() -> str:
@@ -49,18 +50,23 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}"
 
 
-def _read(file: str, name: str, settings_of: Callable[[Params], dict[str, int]]) -> dict[str, Any] | None:
+def _read(file: str, name: str, settings_of: Callable[[Params], dict[str, int]]) -> dict[str, Any]:
     """Read a timing file if it is about the model file `name` and the settings as they are now, on this machine."""
     path = TIMING / f"{file}.json"
     if not path.is_file() or not _model_file(name).is_file():
-        return None
+        return {}
     try:
         now: dict[str, Any] = {"machine": machine(), **settings_of(load_params())}
     except UserError:  # somebody is editing params.yaml, or has removed the model there
-        return None
+        return {}
     timing = read_json(path)
-    same_model = timing.get("model_sha256", {}).get(name) == sha256_of(_model_file(name))
-    return timing if same_model and now == {key: timing.get(key) for key in now} else None
+    checksums = timing.get("model_sha256")
+    same_model = isinstance(checksums, dict) and checksums.get(name) == sha256_of(_model_file(name))
+    return timing if same_model and now == {key: timing.get(key) for key in now} else {}
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _model_file(name: str) -> Path:
