@@ -7,7 +7,7 @@
 # make test        set up, then every check: ruff, mypy, all tests; the fast ones must cover 95 % of stages/
 # make test-fast   the same without the slow tests and the coverage
 # make mutate      change the code that decides results, spot by spot: do the tests notice?
-# make check-lock  does dvc.lock match the code, the parameters and the data?
+# make check-lock  does dvc.lock match the code, the parameters, the data and the committed results?
 # make lock        make requirements.txt again from pyproject.toml, and versions.toml from it
 # make clean       remove what was set up and trained; downloads stay in the user's cache
 
@@ -55,9 +55,10 @@ check: setup
 
 # On a clone without data DVC tells from the hashes alone which stages would run: none may.
 check-lock: setup
+	@python -m stages.commands.verify --no-run
 	@dvc repro --allow-missing --dry > .venv/lock.log 2>&1 || { cat .venv/lock.log; exit 1; }
 	@! grep "Running stage" .venv/lock.log || { echo "dvc.lock does not match: run dvc repro, commit its results" >&2; exit 1; }
-	@echo "dvc.lock matches the code, the parameters and the data"
+	@echo "dvc.lock matches the code, the parameters, the data and the committed results"
 
 setup: $(SETUP)
 

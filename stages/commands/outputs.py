@@ -16,7 +16,6 @@ from ruamel.yaml.error import YAMLError
 from stages.lib.base.errors import Outdated, UserError
 from stages.lib.base.files import read_json
 from stages.lib.base.params import MODEL_NAME
-from stages.lib.results.tables import read_table
 
 # Descriptions for pydantic, which makes types of them while this runs: mypy cannot follow.
 
@@ -56,6 +55,7 @@ CURVE = conlist(_block(epoch=int, **_keys(float, "train_loss", "train_acc", "tes
 LAYERS = conlist(_block(**_keys(str, "layer", "kind", "how"), **_keys(int, "parameters", "multiply_adds")))
 CLASSES = conlist(_block(**_keys(float, "precision", "recall", "f1"), images=int))
 _STAGE = _block(outs=(conlist(_block(**_keys(str, "path", "md5"))), []), params=(dict[str, dict[str, Any]], {}))
+_PIPELINE = _block(stages=dict[str, Any])
 _LOCK = _block(stages=dict[str, _STAGE])  # type: ignore[valid-type]
 
 
@@ -65,6 +65,8 @@ def read_checked(path: str, kind: Any) -> Any:
     Raises:
         UserError: it is missing or damaged, or a value is of another kind than `kind` says.
     """
+    from stages.lib.results.tables import read_table  # half a second, for pandas; verify reads no tables
+
     value = read_json(path) if path.endswith(".json") else read_table(path).to_dict("records")
     try:
         TypeAdapter(kind).validate_python(value)
@@ -76,23 +78,15 @@ def read_checked(path: str, kind: Any) -> Any:
 
 
 def read_lock(folder: Path = Path()) -> dict[str, Any]:
-    """Return what each stage read and wrote when it last ran, from dvc.lock; nothing where there is none.
+    """Return what each stage of dvc.yaml read and wrote when it last ran, from dvc.lock; nothing where one is missing.
+
+    DVC leaves in dvc.lock what it says of stages that are gone: nobody makes their outputs any more.
 
     Raises:
-        UserError: it holds something else.
+        UserError: one of the two holds something else.
     """
-    try:
-        lock = YAML(typ="safe", pure=True).load(folder / "dvc.lock")
-        TypeAdapter(_LOCK).validate_python(lock)
-    except FileNotFoundError:
-        return {}
-    except (YAMLError, ValueError, LookupError, RecursionError):  # ruamel lets some of its own through
-        raise UserError(
-            "dvc.lock is empty, damaged or in a merge conflict: `git checkout HEAD dvc.lock` takes back the committed "
-            "one; where that is damaged too, delete it, run `dvc repro` and commit"
-        ) from None
-    stages: dict[str, Any] = lock["stages"]
-    return stages
+    pipeline, lock = _stages_in(folder / "dvc.yaml", _PIPELINE), _stages_in(folder / "dvc.lock", _LOCK)
+    return {name: entry for name, entry in lock.items() if name.partition("@")[0] in pipeline}
 
 
 def recorded_versions(lock: dict[str, Any]) -> dict[str, str]:
@@ -106,3 +100,18 @@ def recorded_versions(lock: dict[str, Any]) -> dict[str, str]:
 def installed_version(library: str) -> str:
     """Return the version of a library here, without what follows a plus, such as +cpu; `none` if it is not here."""
     return next((Version(found.version).public for found in distributions(name=library)), "none")
+
+
+def _stages_in(path: Path, kind: Any) -> dict[str, Any]:
+    try:
+        tree = YAML(typ="safe", pure=True).load(path)
+        TypeAdapter(kind).validate_python(tree)
+    except FileNotFoundError:
+        return {}
+    except (YAMLError, ValueError, LookupError, RecursionError):  # ruamel lets some of its own through
+        raise UserError(
+            f"{path.name} is empty, damaged or in a merge conflict; take back the committed one (`git checkout HEAD "
+            f"{path.name}`) or, where that is no better, an older one, and run `dvc repro`"
+        ) from None
+    stages: dict[str, Any] = tree["stages"]
+    return stages

@@ -4,6 +4,8 @@ Clones the committed state into a temporary folder, runs the whole pipeline ther
 compares output by output: the same bytes, the same within tolerance, or changed. Takes as long as `make run` on a fresh
 clone, one to two minutes on two idle cores.
 
+With `--no-run`, a part of `make check-lock`, it looks in a second whether what is committed is what dvc.lock records.
+
 Exit status: 0 all outputs have the same bytes, 2 some differ within tolerance, 3 some have changed, 1 it could not run.
 """
 
@@ -12,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -21,14 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from stages.lib.base.errors import NO_WAY_BACK, UserError, exit_cleanly
+from stages.commands.outputs import installed_version, read_lock, recorded_versions
+from stages.lib.base.errors import NO_WAY_BACK, UserError, exit_cleanly, printable
 from stages.lib.source.download import scheme_of
 from stages.lib.source.mirrors import VARIABLE
 
+Verdict = tuple[str, str]  # on one output: the word for it, and how far it is off
+
 SAME, WITHIN, CHANGED = "same bytes", "within tolerance", "CHANGED"
 EXIT_STATUS = {SAME: 0, WITHIN: 2, CHANGED: 3}
+NOT_AS_RECORDED = (CHANGED, "what is committed, or in DVC's cache, is not what dvc.lock records")
+NOT_IN_LOCK = (CHANGED, "dvc.lock as committed does not know it")
+RESULTS = ("metrics", "plots")  # folders in which git keeps what stages wrote, and nothing else
 RELATIVE_TOLERANCE = 0.02  # of each number; sums round differently on another processor, and training amplifies that
 MOST_DIFFERENT = 0.05  # proportion of the entries that may lie beyond it
 FARTHEST = 0.2  # relative, of a number in a JSON file: none may lie beyond this, and no word may differ
@@ -50,38 +57,57 @@ class Promise:
 
 def main() -> None:
     """Clone, run, compare, print."""
-    ArgumentParser(
-        prog="python -m stages.commands.verify", description="Make the committed results again."
-    ).parse_args()
+    run = parse_arguments()
     if not Path(".git").exists():
         raise UserError("there is no git repository here, so no committed state to verify")
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         clone = Path(folder) / "clone"
         git("clone", "--quiet", "--no-hardlinks", ".", str(clone))
-        promises = read_promises(clone)
-        reproduce(clone)
-        made = read_made(clone)
-        verdicts = [(path, *compare(path, promise, made.get(path), clone)) for path, promise in promises.items()]
-        verdicts += [(path, CHANGED, "dvc.lock as committed does not know it") for path in unknown(made, promises)]
+        lock = read_lock(clone)
+        if not lock:
+            raise UserError("dvc.lock is not committed: run `dvc repro` and commit its results")
+        print(describe_commit(clone), flush=True)
+        promises = read_promises(clone, lock)
+        verdicts = dict.fromkeys(unknown(results_in_git(clone), promises), NOT_IN_LOCK)
+        verdicts |= judge_new_run(clone, promises) if run else judge_committed(promises)
 
-    width = max(len(path) for path, _, _ in verdicts)
-    print(f"\n{'output':<{width}}  result")
-    for path, verdict, difference in verdicts:
-        print(f"{path:<{width}}  {verdict}{f': {difference}' if difference else ''}")
-    results = [verdict for _, verdict, _ in verdicts]
-    worst = max(results, key=lambda verdict: EXIT_STATUS[verdict])
-    print(f"\n{results.count(SAME)} of {len(results)} outputs have the same bytes; worst: {worst}")
+    print_table(verdicts if run else {path: each for path, each in verdicts.items() if each[0] != SAME})
+    results = [verdict for verdict, _ in verdicts.values()]
+    worst = max(results, key=lambda verdict: EXIT_STATUS[verdict], default=SAME)
+    if run:
+        print(f"\n{results.count(SAME)} of {len(results)} outputs have the same bytes; worst: {worst}")
+    else:
+        print(f"{results.count(SAME)} of the {len(results)} outputs in git or DVC's cache are what dvc.lock records")
+    if worst != SAME:
+        print(describe_versions(lock) if run else "`dvc repro` makes them again; then commit")
     sys.exit(EXIT_STATUS[worst])
 
 
-def read_promises(clone: Path) -> dict[str, Promise]:
+def describe_commit(clone: Path) -> str:
+    """Say what is verified: the commit that is checked out, and nothing that is not committed."""
+    commit = printable(git("-C", str(clone), "log", "-1", "--format=%h of %cs, %s"))
+    changes = len(git("status", "--porcelain").splitlines())
+    return f"commit {commit}" + (f"; changes that are not committed, {changes} here, are left out" if changes else "")
+
+
+def describe_versions(lock: dict[str, Any]) -> str:
+    """Say which libraries have other versions here than those that made the committed results."""
+    versions = [(library, used, installed_version(library)) for library, used in recorded_versions(lock).items()]
+    differ = [f"{library} {used}, here {here}" for library, used, here in versions if used != here]
+    made_with = f"made with {'; '.join(differ)}" if differ else "made with the library versions that are here"
+    return (
+        f"The committed results were {made_with}. This is Python {platform.python_version()}; theirs is not recorded."
+    )
+
+
+def read_promises(clone: Path, lock: dict[str, Any]) -> dict[str, Promise]:
     """Return what dvc.lock promises of each file, in the order of the pipeline.
 
     A folder is one line in dvc.lock. The list of its files comes from DVC's cache, or from the folder in git; a folder
     whose list is in neither, or not as promised, stands for itself.
     """
     promises: dict[str, Promise] = {}
-    for path, md5 in locked_outputs(clone).items():
+    for path, md5 in outputs_in(lock).items():
         if not md5.endswith(".dir"):
             promises[path] = Promise(md5, content_of(path, md5, clone))
             continue
@@ -97,35 +123,40 @@ def read_promises(clone: Path) -> dict[str, Promise]:
 
 
 def read_made(clone: Path) -> dict[str, str]:
-    """Return path and md5 of every output, folders and the files in them, as the pipeline has just made them."""
-    made = locked_outputs(clone)
-    for path in list(made):
+    """Return path and md5 of every output that is there: folders, and the files in them."""
+    made: dict[str, str] = {}
+    for path in outputs_in(read_lock(clone)):
         if (clone / path).is_dir():
-            listing = json.loads(listing_of(clone / path))
-            made |= {f"{path}/{entry['relpath']}": entry["md5"] for entry in listing}
+            listing = listing_of(clone / path)
+            made |= {path: f"{md5_of(listing)}.dir"}
+            made |= {f"{path}/{entry['relpath']}": entry["md5"] for entry in json.loads(listing)}
+        elif (clone / path).is_file():
+            made[path] = md5_of((clone / path).read_bytes())
     return made
 
 
-def unknown(made: Iterable[str], promises: Iterable[str]) -> list[str]:
-    """Return the paths made that are not promised, nor in a promised folder, nor the folder of something promised."""
+def unknown(paths: Iterable[str], promises: Iterable[str]) -> list[str]:
+    """Return the paths that are not promised, nor in a promised folder, nor the folder of something promised."""
 
     def holds(folder: str, path: str) -> bool:
         return path == folder or path.startswith(f"{folder}/")
 
-    return [path for path in made if not any(holds(path, each) or holds(each, path) for each in promises)]
+    return [path for path in paths if not any(holds(path, each) or holds(each, path) for each in promises)]
 
 
-def locked_outputs(clone: Path) -> dict[str, str]:
-    """Return path and md5 of every output in dvc.lock, in the order of the pipeline.
+def outputs_in(lock: dict[str, Any]) -> dict[str, str]:
+    """Return path and md5 of every output in dvc.lock, in the order of the pipeline."""
+    return {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
 
-    Raises:
-        UserError: there is no dvc.lock, so nothing was ever promised.
-    """
-    try:
-        lock = YAML(typ="safe", pure=True).load(clone / "dvc.lock")
-    except FileNotFoundError:
-        raise UserError("dvc.lock is not committed: run `dvc repro` and commit its results") from None
-    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+
+def results_in_git(clone: Path) -> list[str]:
+    """Return the committed files that look like results, whatever dvc.lock says of them."""
+    return [file for file in files_in_git(clone, *RESULTS) if not Path(file).name.startswith(".")]
+
+
+def files_in_git(clone: Path, *folders: str) -> list[str]:
+    """Return the committed files in some folders, or all."""
+    return git("-C", str(clone), "ls-files", "-z", *folders).split("\0")[:-1]
 
 
 def listing_of(folder: Path) -> bytes:
@@ -170,12 +201,36 @@ def reproduce(clone: Path) -> None:
         raise UserError("the committed pipeline does not run to its end; the stage above says why")
 
 
-def compare(path: str, promise: Promise, made: str | None, clone: Path) -> tuple[str, str]:
+def judge_committed(promises: dict[str, Promise]) -> dict[str, Verdict]:
+    """Judge without a run, by checksum. Left out is what is neither in git nor in DVC's cache."""
+    return {
+        path: (SAME, "") if promise.kept else NOT_AS_RECORDED
+        for path, promise in promises.items()
+        if promise.content is not None
+    }
+
+
+def judge_new_run(clone: Path, promises: dict[str, Promise]) -> dict[str, Verdict]:
+    """Run the pipeline again and judge what it makes.
+
+    The committed outputs are removed before: what is there afterwards was made, whatever dvc.lock says. DVC does not
+    run a frozen stage.
+    """
+    committed = files_in_git(clone)
+    for path in set(committed) - set(unknown(committed, promises)):
+        (clone / path).unlink()
+    reproduce(clone)
+    made = read_made(clone)
+    verdicts = {path: compare(path, promise, made.get(path), clone) for path, promise in promises.items()}
+    return verdicts | dict.fromkeys(unknown(made, promises), NOT_IN_LOCK)
+
+
+def compare(path: str, promise: Promise, made: str | None, clone: Path) -> Verdict:
     """Return the verdict on one output and, unless it is the same, how far it is off; `made` is its md5 now."""
     if made is None:
         return CHANGED, "not made any more"
     if not promise.kept:
-        return CHANGED, "what is committed is not what dvc.lock records"
+        return NOT_AS_RECORDED
     if promise.md5 == made:
         return SAME, ""
     if promise.content is None:
@@ -186,7 +241,7 @@ def compare(path: str, promise: Promise, made: str | None, clone: Path) -> tuple
     return judge(old, new, exact_words=path.endswith(".json"))
 
 
-def judge(old: list[Any], new: list[Any], exact_words: bool) -> tuple[str, str]:
+def judge(old: list[Any], new: list[Any], exact_words: bool) -> Verdict:
     """Compare two lists of numbers and words, entry by entry: the metrics of a JSON file, or a long table.
 
     In a table a few entries may be anything: an image that is taken for another class changes a whole line.
@@ -224,15 +279,37 @@ def values_of(path: str, content: bytes) -> Iterator[Any]:
             yield from array.ravel().astype(float).tolist()
 
 
-def git(*arguments: str) -> None:
-    """Run git.
+def print_table(verdicts: dict[str, Verdict]) -> None:
+    """Print a row for each output: the verdict and, unless it is the same, how far it is off."""
+    if not verdicts:
+        return
+    width = max(len(path) for path in verdicts)
+    print(f"\n{'output':<{width}}  result")
+    for path, (verdict, difference) in verdicts.items():
+        print(f"{printable(path):<{width}}  {verdict}{f': {difference}' if difference else ''}")
+
+
+def git(*arguments: str) -> str:
+    """Run git and return what it prints.
 
     Raises:
         UserError: git failed; the message is its own.
     """
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, encoding="utf-8", errors="surrogateescape", check=False
+    )
     if done.returncode != 0:
         raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.split())}")
+    return done.stdout.rstrip("\n")
+
+
+def parse_arguments() -> bool:
+    """Return from the command line whether to run the pipeline."""
+    parser = ArgumentParser(prog="python -m stages.commands.verify", description="Make the committed results again.")
+    parser.add_argument(
+        "--no-run", action="store_true", help="run nothing: is what is committed what dvc.lock records? Takes a second"
+    )
+    return not parser.parse_args().no_run
 
 
 def _leaves(value: Any) -> Iterator[Any]:

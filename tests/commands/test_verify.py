@@ -1,18 +1,22 @@
 """`make verify` on a project of one small stage: the same results, nearly the same, and changed ones."""
 
+import hashlib
 import json
 import math
+import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from stages.commands.verify import CHANGED, WITHIN, judge
-from tests.helpers import RunStage
+from tests.helpers import RunStage, StageRefusal
 
 Verify = Callable[..., CompletedProcess[str]]
 
@@ -40,6 +44,7 @@ stages:
   make:
     cmd: python make.py
     deps: [make.py]
+    params: [versions.toml: [numpy]]
     outs:
       - weights.safetensors
       - metrics/a.json: {cache: false}
@@ -56,6 +61,7 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verify") / "project"
     folder.mkdir()
     (folder / "make.py").write_text(STAGE)
+    (folder / "versions.toml").write_text('numpy = "0.1"\n')  # the results pretend to be of an old one
     (folder / "dvc.yaml").write_text(PIPELINE.replace("python make.py", f"\"'{sys.executable}' make.py\""))
     for command in (
         ["git", "init", "--quiet"],
@@ -91,6 +97,25 @@ def test_same_machine(verify: Verify) -> None:
     done = verify()
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].startswith("8 of 8 outputs have the same bytes")
+    assert "numpy" not in done.stdout
+
+
+def test_library_that_differs(verify: Verify) -> None:
+    done = verify(OFF="0.001")
+    assert re.search(r"numpy 0\.1, here \d", done.stdout)
+    assert f"Python {platform.python_version()}" in done.stdout
+
+
+def test_commit_is_named(committed: Path, verify: Verify) -> None:
+    revision = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=committed, text=True)
+    for uncommitted in (False, True):
+        if uncommitted:
+            (committed / "notes.txt").touch()
+        first, *_ = verify().stdout.splitlines()
+        assert first.split()[1] in revision
+        assert "Results" in first
+        assert ("not committed" in first) is uncommitted
+    (committed / "notes.txt").unlink()
 
 
 def test_another_processor(
@@ -151,15 +176,111 @@ def test_tampered_file(file: str, row: str, clone: Path, run_stage: RunStage) ->
     assert results(done.stdout)[row].startswith(CHANGED)
 
 
-def test_output_dropped_from_the_lock(clone: Path, run_stage: RunStage) -> None:
-    lock = YAML().load(Path("dvc.lock"))
-    outs = lock["stages"]["make"]["outs"]
-    outs[:] = [out for out in outs if out["path"] != "picture.png"]
-    YAML().dump(lock, Path("dvc.lock"))
+def drop_output(path: str, *files: str) -> None:
+    """Let dvc.lock, and perhaps dvc.yaml, say nothing of an output."""
+    for file in files:
+        tree = YAML().load(Path(file))
+        outs = tree["stages"]["make"]["outs"]
+        paths = [out if isinstance(out, str) else out.get("path") or next(iter(out)) for out in outs]
+        del outs[paths.index(path)]
+        YAML().dump(tree, Path(file))
     commit()
+
+
+def test_output_dropped_from_the_lock(clone: Path, run_stage: RunStage) -> None:
+    drop_output("picture.png", "dvc.lock")
     done = run_stage("commands.verify")
     assert done.returncode == 3
     assert results(done.stdout)["picture.png"].startswith(CHANGED)
+
+
+def test_output_that_no_stage_makes_any_more(clone: Path, run_stage: RunStage) -> None:
+    """It stays in git, and would look like a result."""
+    Path("metrics/a.json").rename("metrics/b.json")
+    subprocess.run(["git", "add", "metrics"], check=True)
+    drop_output("metrics/a.json", "dvc.lock", "dvc.yaml")
+    for options in ([], ["--no-run"]):
+        done = run_stage("commands.verify", *options)
+        assert done.returncode == 3
+        assert results(done.stdout)["metrics/b.json"].startswith(CHANGED)
+
+
+def forge(lock: Any, path: str, content: str, stage: str = "make") -> None:
+    """Write `content` to an output, and its checksum into dvc.lock, as an output of `stage`."""
+    Path(path).write_text(content)
+    outs = lock["stages"].setdefault(stage, {"cmd": "true", "outs": [{"path": path, "hash": "md5"}]})["outs"]
+    next(out for out in outs if out["path"] == path)["md5"] = hashlib.md5(content.encode()).hexdigest()
+    YAML().dump(lock, Path("dvc.lock"))
+
+
+def test_forged_in_file_and_lock(clone: Path, run_stage: RunStage) -> None:
+    forge(YAML().load(Path("dvc.lock")), "metrics/a.json", '{"accuracy": 99}')
+    commit()
+    done = run_stage("commands.verify")
+    assert done.returncode == 3
+    assert results(done.stdout)["metrics/a.json"].startswith(CHANGED)
+
+
+@pytest.mark.parametrize("file", ["metrics/a.json", "metrics/b.json"])
+def test_forged_output_of_a_stage_that_is_gone(clone: Path, run_stage: RunStage, file: str) -> None:
+    """DVC leaves in dvc.lock what it says of stages that are no longer in dvc.yaml."""
+    forge(YAML().load(Path("dvc.lock")), file, '{"accuracy": 99}', stage="older")
+    subprocess.run(["git", "add", file], check=True)
+    commit()
+    for options in ([], ["--no-run"]):
+        done = run_stage("commands.verify", *options)
+        assert done.returncode == 3
+        assert results(done.stdout)[file].startswith(CHANGED)
+
+
+def test_forged_output_of_a_frozen_stage(clone: Path, run_stage: RunStage) -> None:
+    """DVC does not run it, and takes the committed files for what it has made."""
+    for path in ("cached", "weights.safetensors"):
+        drop_output(path, "dvc.yaml", "dvc.lock")
+    forge(YAML().load(Path("dvc.lock")), "metrics/a.json", '{"accuracy": 99}')
+    pipeline = YAML().load(Path("dvc.yaml"))
+    pipeline["stages"]["make"]["frozen"] = True
+    YAML().dump(pipeline, Path("dvc.yaml"))
+    commit()
+    assert run_stage("commands.verify").returncode == 1
+
+
+@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD\nschema: '2.0'\n=======\n", "stages: [make]\n"])
+def test_damaged_lock(clone: Path, stage_refusal: StageRefusal, content: str) -> None:
+    Path("dvc.lock").write_text(content)
+    commit()
+    line = stage_refusal("commands.verify")
+    assert "dvc.lock" in line
+    assert "`git checkout HEAD dvc.lock`" in line
+
+
+class TestWithoutRunning:
+    """`make check-lock` asks this in a second: is what is committed what dvc.lock records?"""
+
+    def test_committed_results(self, clone: Path, run_stage: RunStage) -> None:
+        done = run_stage("commands.verify", "--no-run")
+        assert (done.returncode, results(done.stdout)) == (0, {})
+        assert "5 of the 5 outputs" in done.stdout  # cached/ and weights.safetensors are not here
+
+    def test_stage_that_would_fail(self, clone: Path, run_stage: RunStage) -> None:
+        Path("make.py").write_text("raise SystemExit(1)")
+        commit()
+        assert run_stage("commands.verify", "--no-run").returncode == 0
+        assert run_stage("commands.verify").returncode == 1
+
+    @pytest.mark.parametrize(("file", "row"), [("metrics/a.json", "metrics/a.json"), ("kept/b.json", "kept")])
+    def test_tampered_file(self, clone: Path, run_stage: RunStage, file: str, row: str) -> None:
+        Path(file).write_text("{}")
+        commit()
+        done = run_stage("commands.verify", "--no-run")
+        assert done.returncode == 3
+        assert list(results(done.stdout)) == [row]
+
+    def test_output_dropped_from_the_lock(self, clone: Path, run_stage: RunStage) -> None:
+        drop_output("metrics/a.json", "dvc.lock")
+        done = run_stage("commands.verify", "--no-run")
+        assert done.returncode == 3
+        assert list(results(done.stdout)) == ["metrics/a.json"]
 
 
 def test_without_a_repository(workspace: Path, run_stage: RunStage) -> None:

@@ -11,6 +11,7 @@ from tests.helpers import SetParams, Shell
 pytestmark = pytest.mark.slow
 
 VERIFY = "python -m stages.commands.verify"
+CHECK_LOCK = "mkdir -p .venv && make -o setup check-lock"  # with the libraries of these tests
 
 
 def verdict(printed: str, path: str) -> str:
@@ -24,6 +25,8 @@ def test_committed_results_verify(shell: Shell) -> None:
     for path in ("models/best.safetensors", "metrics/eval/model_1.json", "data/predictions/model_2.safetensors"):
         assert "same bytes" in verdict(printed, path)
     assert "timing" not in printed
+    shell("git clone -q . ../clone")
+    shell(CHECK_LOCK, folder=Path("../clone"))
 
 
 @pytest.mark.usefixtures("project")
@@ -36,6 +39,7 @@ def test_tampered_results_are_found(shell: Shell) -> None:
     old, new = shell(f"git show HEAD:{training} | md5sum").split()[0], shell(f"md5sum {training}").split()[0]
     lock.write_text(lock.read_text().replace(old, new))
     shell("git commit -qam 'Wrong numbers'")
+    assert CHANGED in verdict(shell(CHECK_LOCK, status=2), str(comparison))
     printed = shell(VERIFY, status=3)
     assert CHANGED in verdict(printed, str(comparison))
     assert CHANGED in verdict(printed, str(training))
