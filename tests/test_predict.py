@@ -363,7 +363,7 @@ def test_plot_with_an_odd_name(run: Run, name: str) -> None:
         done = run(*files, "--plot", "out.png")
         assert (done.returncode, done.stderr) == (0, "")
         with Image.open("out.png") as picture:
-            assert picture.width < 1100
+            assert picture.width < 1600
 
 
 @pytest.mark.parametrize("given", ["photos/shirt.png", "photos"])

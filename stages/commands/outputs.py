@@ -34,7 +34,9 @@ _ROW = _block(
     **_keys(int, "parameters", "multiply_adds", "file_bytes"),
 )
 _PAIR = _block(
-    **_keys(str, "first", "second", "verdict"), **_keys(int, "only_first_right", "only_second_right"), p_value=float
+    **_keys(str, "first", "second", "verdict"),
+    **_keys(int, "only_first_right", "only_second_right"),
+    p_value_holm=float,
 )
 COMPARISON = _block(
     **_keys(str, "source", "by", "chosen_on", "best"),

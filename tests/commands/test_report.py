@@ -432,7 +432,7 @@ def test_outputs_of_older_code(results: Path, stage_refusal: StageRefusal, key: 
     ("file", "key"),
     [
         ("metrics/compare.json", "models.model_1.accuracy"),
-        ("metrics/compare.json", "pairs.0.p_value"),
+        ("metrics/compare.json", "pairs.0.p_value_holm"),
         ("metrics/eval/model_2.json", "images"),
         ("metrics/data.json", "counts.train"),
     ],
