@@ -47,7 +47,7 @@ def main() -> None:
         start = time.perf_counter()
         logits_NK = predict(checkpoint, test, batch_size)
         images_per_second[name] = len(test) / (time.perf_counter() - start)
-        results = measure(checkpoint, logits_NK, test, batch_size)
+        results = measure(checkpoint, logits_NK, test, batch_size) | find_gaps(logits_NK, test.class_names)
         watched, watched_logits_NK = test, logits_NK
         if len(validation):
             watched, watched_logits_NK = validation, predict(checkpoint, validation, batch_size)
@@ -61,6 +61,10 @@ def main() -> None:
             {"name": name, "class_names": list(test.class_names)},
         )
         print(f"{name}: {results['accuracy']:.2f}% of {results['images']:,} images, loss {results['loss']:.5f}")
+        if results["never_predicted"]:
+            print(f"{name}: never answers {', '.join(results['never_predicted'])}")
+        if results["undecided"]:
+            print(f"{name}: gives all classes the same probability for {results['undecided']:,} images")
     write_timing(
         "inference",
         names,
@@ -104,6 +108,15 @@ def measure(checkpoint: Checkpoint, logits_NK: Tensor, split: Split, batch_size:
     """Return the lecture's result dictionary with the exact metrics beside it."""
     metrics = metrics_of(logits_NK, split.labels_N, batch_size)
     return {"model_name": type(checkpoint.model).__name__, **asdict(metrics)}
+
+
+def find_gaps(logits_NK: Tensor, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the classes that the model never answers, and for how many images all classes are equally probable."""
+    answers = set(logits_NK.argmax(dim=1).tolist())
+    return {
+        "never_predicted": [name for label, name in enumerate(class_names) if label not in answers],
+        "undecided": int((logits_NK.amax(dim=1) == logits_NK.amin(dim=1)).sum()),
+    }
 
 
 def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:

@@ -56,7 +56,8 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         if world.writes:
             check_versions("numpy", "safetensors", "torch")
         set_seeds(params.seed)
-        model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names))
+        classes = len(train.class_names)
+        model = build_model(model_params.arch, model_params.hidden_units, classes, model_params.settings)
         place(model, device, model_params.memory_format)
         check_training(model, model_params, train, world)
         parameters = sum(weights.numel() for weights in model.parameters())

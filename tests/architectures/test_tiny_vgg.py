@@ -65,3 +65,18 @@ def test_receptive_field_of_a_block() -> None:
     rows, columns = image_11HW.grad[0, 0].nonzero().unbind(1)
     assert 12 <= rows.min() <= rows.max() <= 16
     assert 12 <= columns.min() <= columns.max() <= 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"), [({}, 7), ({"kernel_size": 5}, 4), ({"padding": 0}, 4), ({"kernel_size": 5, "padding": 2}, 7)]
+)
+def test_side_of_the_last_maps(settings: dict[str, int], side: int) -> None:
+    model = build_model("tiny_vgg", 10, 10, settings)
+    assert sum(weights.numel() for weights in model.get_submodule("classifier").parameters()) == 10 * side**2 * 10 + 10
+
+
+def test_pooling_of_the_mean() -> None:
+    torch.manual_seed(42)
+    model = build_model("tiny_vgg", 10, 10, {"pooling": "avg"})
+    kinds = [type(layer) for layer in model.modules()]
+    assert (kinds.count(nn.AvgPool2d), kinds.count(nn.MaxPool2d)) == (2, 0)

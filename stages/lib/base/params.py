@@ -83,6 +83,7 @@ class ModelParams(Block):
     """One model: its architecture and hyperparameters."""
 
     arch: Annotated[str, AfterValidator(_known_architecture)]
+    settings: dict[str, Any] = {}  # of the architecture, which knows what they must be
     hidden_units: Annotated[int, Field(ge=1, le=MOST_HIDDEN_UNITS)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: BatchSize

@@ -1,41 +1,79 @@
 """Models: built from their architecture, saved, and loaded again.
 
 An architecture is a file in `stages/architectures/` with a function `build(hidden_units, num_classes)` that returns an
-`nn.Module`. It maps float32 images `[N, 1, 28, 28]` in [0, 1] to float32 logits `[N, num_classes]`.
+`nn.Module`. It maps float32 images `[N, 1, 28, 28]` in [0, 1] to float32 logits `[N, num_classes]`. What else `build`
+takes are its settings: keyword arguments with a type and a default.
 
 Shapes: N images, K classes.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from stages.lib.base.errors import Outdated, UserError
 from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams, architectures
 from stages.lib.base.tensors import load_tensors, save_tensors
 
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
-def build_model(arch: str, hidden_units: int, num_classes: int) -> nn.Module:
+
+def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mapping[str, Any] = NO_SETTINGS) -> nn.Module:
     """Build the architecture in `stages/architectures/<arch>.py`, its weights drawn from torch's global generator.
 
     Whatever that file itself raises is passed on: its traceback says best what is wrong with it.
 
     Raises:
-        UserError: the file imports other files of the project, or what it builds is no model as described above.
+        UserError: the file imports other files of the project, `settings` are not what its `build` takes, or what it
+            builds is no model as described above.
     """
-    file = ARCHITECTURES / f"{arch}.py"
-    refuse_project_imports(file)
-    model: nn.Module = import_module(f"stages.architectures.{arch}").build(hidden_units, num_classes)
+    file = f"stages/architectures/{arch}.py"
+    refuse_project_imports(ARCHITECTURES / f"{arch}.py")
+    build = import_module(f"stages.architectures.{arch}").build
+    if settings:
+        check_settings(file, build, settings)
+    try:
+        model: nn.Module = build(hidden_units, num_classes, **settings)
+    except (RuntimeError, ValueError) as error:  # such as a kernel larger than the image
+        if not settings:
+            raise
+        raise UserError(f"{file} cannot be built with the settings {dict(settings)}: {error}") from None
     if problem := _find_problem(model, num_classes):
-        raise UserError(f"stages/architectures/{file.name}: {problem}")
+        raise UserError(f"{file}: {problem}")
     return model
+
+
+def check_settings(file: str, build: Callable[..., nn.Module], settings: Mapping[str, Any]) -> None:
+    """Check that `build` takes `settings`, and that each value is of the type that it says.
+
+    Raises:
+        UserError: names the file and the setting.
+    """
+    known = _settings_of(build)
+    for name, value in settings.items():
+        if name not in known:
+            takes = ", ".join(known) or "no settings"
+            raise UserError(f"{file} has no setting {name}; it takes: {takes}")
+        try:
+            TypeAdapter(get_type_hints(build).get(name, Any), config={"strict": True}).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise UserError(f"{file}: the setting {name} is {value!r}; {first['msg'].lower()}") from None
+
+
+def _settings_of(build: Callable[..., nn.Module]) -> dict[str, Any]:
+    """Return the default of each setting that `build` takes; it takes number of units and of classes besides."""
+    return {name: each.default for name, each in list(signature(build).parameters.items())[2:]}
 
 
 def refuse_project_imports(file: Path) -> None:
@@ -108,6 +146,8 @@ class Checkpoint:
     model: nn.Module
     name: str  # model_0, model_1, ...
     arch: str
+    hidden_units: int
+    settings: dict[str, Any]  # of the architecture; those with their default value left out
     memory_format: str
     class_names: tuple[str, ...]
 
@@ -127,6 +167,8 @@ def save_checkpoint(
         "memory_format": params.memory_format,
         "class_names": list(class_names),
     }
+    if settings := _changed_settings(params):
+        about["settings"] = settings
     save_tensors(path, weights, about)
 
 
@@ -144,20 +186,28 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "hidden_units": int(hidden_units),
             "memory_format": str(memory_format),
             "class_names": [_, *_] as class_names,
-        } if 0 < hidden_units <= MOST_HIDDEN_UNITS and all(map(_is_printable, [name, *class_names])):
+        } if (
+            0 < hidden_units <= MOST_HIDDEN_UNITS
+            and all(isinstance(class_name, str) for class_name in class_names)
+            and isinstance(settings := about.get("settings", {}), dict)
+        ):
             pass
         case _:
             raise Outdated(path, "holds no model")
     if arch not in architectures():
         raise UserError(f"{path} is a {arch!r}; stages/architectures has no such file")
-    model = build_model(arch, hidden_units, len(class_names))
+    model = build_model(arch, hidden_units, len(class_names), settings)
     try:
         model.load_state_dict(weights)
     except RuntimeError:  # other layers or shapes
         raise Outdated(path, f"does not fit stages/architectures/{arch}.py") from None
     model.eval()
-    return Checkpoint(model, name, arch, memory_format, tuple(class_names))
+    return Checkpoint(model, name, arch, hidden_units, settings, memory_format, tuple(class_names))
 
 
-def _is_printable(text: object) -> bool:
-    return isinstance(text, str) and text.isprintable()
+def _changed_settings(params: ModelParams) -> dict[str, Any]:
+    """Return the settings that are not the architecture's defaults: a default, said or not, makes the same model."""
+    if not params.settings:
+        return {}
+    defaults = _settings_of(import_module(f"stages.architectures.{params.arch}").build)
+    return {name: value for name, value in params.settings.items() if value != defaults[name]}

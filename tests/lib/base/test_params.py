@@ -38,6 +38,7 @@ GOOD = {
     "model_0.lr": "0.1",
     "model_0.memory_format": "contiguous",
     "model_0.threads": "1",
+    "model_0.settings": "{kernel_size: 5, pooling: avg}",
     "evaluate.batch_size": "32",
     "compare.by": "accuracy",
     "confusion.samples": "9",
@@ -64,13 +65,14 @@ CHOICES = {
     "model_0.memory_format": ["contiguous", "channels_last"],
     "compare.by": ["accuracy", "loss"],
 }
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "prepare.train_images": 0,
     **dict.fromkeys(SEEDS[1:], 42),
     "train.precision": "float32",
     "train.processes": 1,
     "model_0.memory_format": "contiguous",
     "model_0.threads": None,
+    "model_0.settings": {},
 }
 NO_NUMBERS = ["true", '""', "'42'", "ten", "[1]", "{a: 1}", ".nan", ".inf", "-.inf", "2024-01-01", "1e400"]
 NO_WORDS = ["3", "0.5", "false", "null", '""', "[cpu]", "{a: b}", ".nan", "2024-01-01"]
