@@ -1,1 +1,1 @@
-"""Helpers of the lecture that no stage uses."""
+"""The lecture under its own names, thin over the project's. No stage uses it."""

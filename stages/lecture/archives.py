@@ -47,16 +47,17 @@ def download_and_unpack(
     """
     folder = Path(data_folder) / destination
     if folder.is_dir():
-        print(f"{folder} exists already; nothing to download")
+        print(f"[INFO] {folder} directory exists, skipping download.")
         return folder
     if folder.exists():
         raise UserError(f"{folder} is not a folder; remove it, or choose another destination")
 
+    print(f"[INFO] Did not find {folder} directory, creating one...")
     if scheme_of(source) not in ("http", "https"):
         _unpack(_local_archive(source), folder, source, max_bytes)
         return folder
 
-    print(f"downloading {shown(source)}")
+    print(f"[INFO] Downloading {PurePosixPath(shown(source)).name} from {shown(source)}...")
     archive = Path(data_folder) / f".{folder.name}.zip.tmp"
     archive.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -88,6 +89,7 @@ def _unpack(archive: Path, folder: Path, source: str, max_bytes: int) -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # what a crash left behind
     try:
         with zipfile.ZipFile(archive) as entries:
+            print(f"[INFO] Unzipping {PurePosixPath(shown(source)).name} data...")
             _write_entries(entries, _safe_paths(entries), temporary, max_bytes)
         temporary.rename(folder)
     except UserError as error:

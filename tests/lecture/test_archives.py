@@ -99,7 +99,7 @@ def test_local_archive_is_not_removed() -> None:
 def test_existing_folder_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data/food").mkdir(parents=True)
     assert download_and_unpack(NOBODY + "never-asked.zip", "food") == Path("data/food")
-    assert "data/food exists already" in capsys.readouterr().out
+    assert "[INFO] data/food directory exists, skipping download." in capsys.readouterr().out
     Path("data/file").touch()
     assert "data/file is not a folder" in refusal(download_and_unpack, "given.zip", "file")
 

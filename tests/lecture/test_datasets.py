@@ -1,0 +1,51 @@
+"""The lecture's data set beside torchvision's and the pipeline's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchvision.transforms import ToTensor
+
+from stages.lecture.datasets import FashionMNIST
+from stages.lib.base.errors import UserError
+from stages.lib.data.datasets import load_split, make_loader
+
+
+@pytest.fixture
+def train_data(prepared: Path) -> FashionMNIST:
+    return FashionMNIST(train=True)
+
+
+def test_what_torchvision_has(train_data: FashionMNIST) -> None:
+    assert train_data.data.shape == (330, 28, 28)
+    assert train_data.targets.shape == (330,)
+    assert train_data.source == "synthetic"
+    assert (train_data.classes[9], len(train_data), len(FashionMNIST(train=False))) == ("Ankle boot", 330, 77)
+
+
+def test_item_is_what_to_tensor_gives(train_data: FashionMNIST) -> None:
+    image, label = train_data[7]
+    assert torch.equal(image, ToTensor()(train_data.data[7].numpy()))
+    assert label == 7
+
+
+def test_batches_of_the_pipeline(train_data: FashionMNIST) -> None:
+    torch.manual_seed(42)
+    theirs = list(DataLoader(train_data, batch_size=32, shuffle=True))
+    torch.manual_seed(42)
+    ours = list(make_loader(load_split("data/prepared/train.safetensors"), 32, shuffle=True))
+    assert [len(labels) for _, labels in theirs] == [32] * 10 + [10]
+    for (images, labels), (X, y) in zip(theirs, ours, strict=True):
+        assert torch.equal(images, X)
+        assert torch.equal(labels, y)
+
+
+def test_ends(train_data: FashionMNIST) -> None:
+    with pytest.raises(IndexError):
+        train_data[330]
+
+
+def test_before_the_pipeline_has_run(workspace: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.safetensors"):
+        FashionMNIST(train=True)
