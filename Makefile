@@ -2,6 +2,7 @@
 # make model       add a model: make model NAME=model_3 ARCH=resnet
 # make experiments list the experiments of this commit, with the columns that matter; OPTIONS=-A: of all commits
 # make report      write report.html from the results
+# make lecture     run the walk-through and write it with its outputs, docs/walkthrough.ipynb
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
 # make bench       race the stages against the lecture's plain loop
 # make test        set up, then every check: ruff, mypy, all tests; the fast ones must cover 95 % of stages/
@@ -17,7 +18,7 @@ PYTEST := python -m pytest --numprocesses auto --dist loadfile
 SETUP := $(BIN)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run model experiments report verify bench test test-fast mutate check check-lock lock setup clean
+.PHONY: run model experiments report lecture verify bench test test-fast mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.commands.run
@@ -31,6 +32,9 @@ experiments: setup
 
 report: setup
 	@python -m stages.commands.report
+
+lecture: setup
+	@python -m stages.commands.walkthrough
 
 verify: setup
 	@python -m stages.commands.verify

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 from tests.helpers import PROJECT
 
-DOCS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = sorted((PROJECT / "docs").glob("*.md"))
+DOCS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PAGES, PROJECT / "docs/walkthrough.py"]
 PIPELINE: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
 FOLDERS = ("stages", "tests", "docs", "metrics", "plots", "data", "models", "logs", ".dvc")
 EXAMPLES = {"resnet.py", "nosuch.py", "shirt.png", "picture.png", "name.png"}  # files that a reader may have

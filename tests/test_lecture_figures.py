@@ -1,9 +1,13 @@
 """The lecture's figures on the real FashionMNIST, by the real scripts. Takes a minute where the machine is idle."""
 
+import json
 import os
+import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from matplotlib.figure import Figure
 from packaging.version import Version
 
 from stages import prepare
+from stages.commands.walkthrough import NOTEBOOK, SOURCE
 from stages.lib.base.files import read_json
 from stages.lib.base.params import load_params
 from stages.lib.data.datasets import Split, load_split, make_loader
@@ -22,7 +27,7 @@ from tests.helpers import PROJECT, read_curve, run_process, write_inputs
 
 MIRROR = os.environ.get("FASHION_MNIST_MIRROR", "")
 HAVE_FILES = bool(MIRROR) and all((Path(MIRROR) / file.name).is_file() for file in RAW_FILES)
-RECORDED_TORCH = tomllib.loads((PROJECT / "versions.toml").read_text())["torch"]
+RECORDED = tomllib.loads((PROJECT / "versions.toml").read_text())
 
 pytestmark = [
     pytest.mark.slow,
@@ -167,10 +172,16 @@ def test_evaluation(done: Path, name: str) -> None:
     assert evaluated["model_acc"] == pytest.approx(lecture.test_acc, abs=PERCENT)
 
 
-@pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() != "AVX512" or Version(torch.__version__).public != RECORDED_TORCH,
-    reason="sums round differently without AVX-512, and with another torch than that of versions.toml",
-)
+def same_digits(*libraries: str) -> pytest.MarkDecorator:
+    """Skip where sums round differently, or a library is not that of versions.toml."""
+    same = all(Version(version(library)).public == RECORDED[library] for library in libraries)
+    return pytest.mark.skipif(
+        torch.backends.cpu.get_cpu_capability() != "AVX512" or not same,
+        reason="digits and pictures may differ without AVX-512, and with other libraries than those of versions.toml",
+    )
+
+
+@same_digits("torch")
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_result_dictionary_to_the_last_digit(done: Path, name: str) -> None:
     evaluated = read_json(done / f"metrics/eval/{name}.json")
@@ -190,3 +201,43 @@ def test_saved_model_scores_as_trained(done: Path, name: str) -> None:
     assert evaluated["model_loss"] == pytest.approx(trained["test_loss"], rel=1e-5)
     assert evaluated["model_acc"] == pytest.approx(trained["test_acc"], abs=PERCENT)
     assert trained["parameters"] == PARAMETERS[name]
+
+
+@pytest.fixture(scope="module")
+def walked(done: Path) -> str:
+    """The walk-through, run on these models: the lecture's loops on the lecture's names."""
+    (done / SOURCE).parent.mkdir()
+    shutil.copy(PROJECT / SOURCE, done / SOURCE)
+    ended = run_process("commands.walkthrough", folder=done)
+    assert ended.returncode == 0, ended.stderr
+    assert len(re.findall(r"Train time on cpu: [\d.]+ seconds", ended.stdout)) == 2  # shown, and not in the notebook
+    return (done / NOTEBOOK).read_text(encoding="utf-8")
+
+
+def test_walk_through_meets_the_figures(walked: str) -> None:
+    """Each epoch of FashionMNISTModelV0 in the loop in full, of FashionMNISTModelV1 by train_step and test_step."""
+    outputs = [output for cell in json.loads(walked)["cells"] for output in cell.get("outputs", [])]
+    text = "".join(line for output in outputs for line in output.get("text", []))
+    number = r"([\d.]+)"
+    epochs_0 = re.findall(rf"Train loss: {number} \| Test loss: {number}, Test acc: {number}%", text)
+    epochs_1 = re.findall(rf"Train loss: {number} .*: {number}%\nTest loss: {number} .*: {number}%", text)
+    for (train_loss, test_loss, test_acc), lecture in zip(epochs_0, LECTURE["model_0"], strict=True):
+        assert float(train_loss) == pytest.approx(lecture.train_loss, abs=LOSS)
+        assert float(test_loss) == pytest.approx(lecture.test_loss, abs=LOSS)
+        assert float(test_acc) == pytest.approx(lecture.test_acc, abs=PERCENT)
+    for (train_loss, train_acc, test_loss, test_acc), lecture in zip(epochs_1[:3], LECTURE["model_1"], strict=True):
+        assert float(train_loss) == pytest.approx(lecture.train_loss, abs=LOSS)
+        assert float(train_acc) == pytest.approx(lecture.train_acc, abs=PERCENT)
+        assert float(test_loss) == pytest.approx(lecture.test_loss, abs=LOSS)
+        assert float(test_acc) == pytest.approx(lecture.test_acc, abs=PERCENT)
+    assert text.count("Looked at 12800/60000 samples") == 3
+
+
+@same_digits(*RECORDED)
+def test_walk_through_is_the_committed_one(walked: str) -> None:
+    """All outputs of the notebook, pictures included, are those in git; made anew by `make lecture`."""
+    if load_params(PROJECT / "params.yaml") != load_params(PROJECT / "tests/lecture_params.yaml"):
+        pytest.skip("params.yaml is not the lecture's, and the committed notebook may follow it")
+    ours = json.loads((PROJECT / NOTEBOOK).read_text(encoding="utf-8"))["cells"]
+    for cell, committed in zip(json.loads(walked)["cells"], ours, strict=True):
+        assert cell == committed
