@@ -188,22 +188,22 @@ def test_incomplete_split(tmp_path: Path, make_split: MakeSplit, changes: dict[s
 
 
 @pytest.mark.parametrize(
-    "alter",
+    ("alter", "words"),
     [
-        lambda split: replace(split, images_N1HW=split.images_N1HW.float()),
-        lambda split: replace(split, images_N1HW=split.images_N1HW.to(torch.int8)),
-        lambda split: replace(split, images_N1HW=split.images_N1HW.squeeze(1)),
-        lambda split: replace(split, images_N1HW=split.images_N1HW[:, :, :27].contiguous()),
-        lambda split: replace(split, images_N1HW=split.images_N1HW[:19]),
-        lambda split: replace(split, labels_N=split.labels_N[:19]),
-        lambda split: replace(split, labels_N=split.labels_N.float()),
-        lambda split: replace(split, labels_N=split.labels_N.int()),
-        lambda split: replace(split, labels_N=split.labels_N[:, None]),
-        lambda split: replace(split, labels_N=torch.tensor(20)),
-        lambda split: replace(split, labels_N=split.labels_N + 1),
-        lambda split: replace(split, labels_N=split.labels_N - 1),
-        lambda split: replace(split, class_names=CLASS_NAMES[:9]),
-        lambda split: replace(split, class_names=()),
+        (lambda split: replace(split, images_N1HW=split.images_N1HW.float()), "uint8 images"),
+        (lambda split: replace(split, images_N1HW=split.images_N1HW.to(torch.int8)), "uint8 images"),
+        (lambda split: replace(split, images_N1HW=split.images_N1HW.squeeze(1)), "uint8 images"),
+        (lambda split: replace(split, images_N1HW=split.images_N1HW[:, :, :27].contiguous()), "uint8 images"),
+        (lambda split: replace(split, images_N1HW=split.images_N1HW[:19]), "uint8 images"),
+        (lambda split: replace(split, labels_N=split.labels_N[:19]), "uint8 images"),
+        (lambda split: replace(split, labels_N=split.labels_N.float()), "int64 labels"),
+        (lambda split: replace(split, labels_N=split.labels_N.int()), "int64 labels"),
+        (lambda split: replace(split, labels_N=split.labels_N[:, None]), "int64 labels"),
+        (lambda split: replace(split, labels_N=torch.tensor(20)), "int64 labels"),
+        (lambda split: replace(split, labels_N=split.labels_N + 1), "0 to 9"),
+        (lambda split: replace(split, labels_N=split.labels_N - 1), "0 to 9"),
+        (lambda split: replace(split, class_names=CLASS_NAMES[:9]), "0 to 8"),
+        (lambda split: replace(split, class_names=()), "0 to -1"),
     ],
     ids=[
         *("float-images", "signed-images", "no-channel", "not-square", "fewer-images", "fewer-labels", "float-labels"),
@@ -211,10 +211,10 @@ def test_incomplete_split(tmp_path: Path, make_split: MakeSplit, changes: dict[s
     ],
 )
 def test_something_else_in_place_of_a_split(
-    tmp_path: Path, make_split: MakeSplit, alter: Callable[[Split], Split]
+    tmp_path: Path, make_split: MakeSplit, alter: Callable[[Split], Split], words: str
 ) -> None:
     save_split(tmp_path / "train.safetensors", alter(make_split(20)))
-    check_refused(tmp_path / "train.safetensors")
+    assert words in check_refused(tmp_path / "train.safetensors")
 
 
 def test_label_beyond_the_classes(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def test_odd_layers() -> None:
     layers = {layer.name: (layer.input_shape, layer.output_shape, layer.parameters) for layer in trace(Odd())}
     assert layers["recurrent"] == ((28, 28), (), 3 * (28 * 3 + 3 * 3 + 2 * 3))
     assert layers["named"] == ((), (28, 2), 3 * 2 + 2)
+    assert layers[""] == ((1, 28, 28), (28, 2), 1)  # its scale alone: what is idle does not count
     assert layers.keys() == {"recurrent", "named", ""}
 
 

@@ -84,9 +84,9 @@ def test_weights_without_a_gradient_stay(make_split: MakeSplit) -> None:
     assert torch.equal(unused.detach(), torch.ones(3))
 
 
-def record(sizes: list[int]) -> Step:
+def record(calls: list[tuple[Batch, int]]) -> Step:
     def step(batch: Batch, size: int) -> tuple[Tensor, Tensor]:
-        sizes.append(size)
+        calls.append((batch, size))
         return torch.zeros(()), torch.zeros((), dtype=torch.int64)
 
     return step
@@ -95,8 +95,8 @@ def record(sizes: list[int]) -> Step:
 def test_captured_once_and_replayed_for_its_size(make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch) -> None:
     # The capture itself needs a GPU; what is sent through it does not.
     captures: list[tuple[object, ...]] = []
-    replayed: list[int] = []
-    run: list[int] = []
+    replayed: list[tuple[Batch, int]] = []
+    run: list[tuple[Batch, int]] = []
 
     def capture(*arguments: object) -> Step:
         captures.append(arguments)
@@ -107,7 +107,8 @@ def test_captured_once_and_replayed_for_its_size(make_split: MakeSplit, monkeypa
     captured = capture_at_first_call(step, model)
     for batch in batches:
         captured(batch, len(batch.labels_B))
-    assert (replayed, run) == ([32, 32, 32], [4])
+    assert replayed == [(batch, 32) for batch in batches[:3]]
+    assert run == [(batches[3], 4)]
     assert captures == [(step, model, batches[0], 32)]
 
 
@@ -190,11 +191,10 @@ def test_captured_or_distributed(monkeypatch: pytest.MonkeyPatch, device: str, p
     distributed, captures = MagicMock(), MagicMock()
     monkeypatch.setattr(training, "DistributedDataParallel", distributed)
     monkeypatch.setattr(training, "capture_at_first_call", captures)
-    monkeypatch.setattr(torch.optim, "SGD", MagicMock())
     model = WeightsOn(device)
     assert callable(make_step(model, lr=0.1, world=World(0, processes)))
     assert [call.args for call in distributed.call_args_list] == ([(model,)] if processes > 1 else [])
-    assert [call.args[1] for call in captures.call_args_list] == ([model] if captured else [])
+    assert [(callable(step), given) for (step, given), _ in captures.call_args_list] == [(True, model)] * captured
 
 
 class CountingPasses(nn.Module):
