@@ -136,12 +136,13 @@ exit_cleanly('predict', main)" | head -1""")
 
 @pytest.mark.parametrize("stage", ["predict missing.png", "compare"])
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_closed_stdout_or_stderr(stage: str, closed: str) -> None:
+def test_closed_stdout_or_stderr(stage: str, closed: str, survived: Callable[[str], None]) -> None:
     """What a stage prints would go into the next file that it opens; what predict prints would be lost."""
     done = shell(f"'{sys.executable}' -Bm stages.{stage} {closed}")
     assert done.returncode == 1
     lines = (done.stdout + done.stderr).splitlines()
     assert ["is closed" in line for line in lines] == ([] if closed == ">&- 2>&-" else [True])
+    survived("closed stdout or stderr")
 
 
 def test_error_cannot_command_the_terminal(ending: Callable[..., tuple[object, str]]) -> None:

@@ -70,7 +70,7 @@ def test_leftover_of_a_crash_is_cleared(tmp_path: Path, left: str) -> None:
     assert left != "link" or elsewhere.read_text() == "stays"
 
 
-def test_killed_while_safetensors_writes(tmp_path: Path) -> None:
+def test_killed_while_safetensors_writes(tmp_path: Path, survived: Callable[[str], None]) -> None:
     """It writes under a name of its own making first, which nobody would clear."""
     path = tmp_path / "model.safetensors"
     code = """
@@ -88,6 +88,7 @@ save_tensors(sys.argv[1], {"weights": torch.zeros(1000)}, {})
     assert names(tmp_path) == [".model.safetensors.tmp"]
     save_tensors(path, {}, {})
     assert names(tmp_path) == ["model.safetensors"]
+    survived("kill -9 while safetensors writes")
 
 
 class TestWhereItMayWrite:
@@ -95,7 +96,9 @@ class TestWhereItMayWrite:
 
     @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket", "loop"])
     @pytest.mark.parametrize("through_a_link", [False, True])
-    def test_no_regular_file(self, tmp_path: Path, kind: str, through_a_link: bool) -> None:
+    def test_no_regular_file(
+        self, tmp_path: Path, kind: str, through_a_link: bool, survived: Callable[[str], None]
+    ) -> None:
         special = tmp_path / "special"
         make: dict[str, Callable[[], object]] = {
             "pipe": lambda: os.mkfifo(special),
@@ -114,6 +117,7 @@ class TestWhereItMayWrite:
         before = special.lstat()
         assert str(path) in refusal(files.write_text, path, "new")
         assert special.lstat() == before
+        survived("pipe, device or folder as output")
 
     def test_link_stays(self, tmp_path: Path) -> None:
         link, target = tmp_path / "here" / "report.html", tmp_path / "there" / "today.html"
