@@ -139,8 +139,8 @@ def check_options(options: Namespace, files: Sequence[Path]) -> None:
         return
     if options.plot.suffix.lower() != ".png":
         raise UserError(f"--plot {options.plot}: its name must end in .png")
-    if options.plot.exists() and any(options.plot.samefile(file) for file in files):
-        raise UserError(f"--plot {options.plot} would overwrite an image that is to be classified; name another file")
+    if options.plot.exists() and any(options.plot.samefile(file) for file in (options.model, *files)):
+        raise UserError(f"--plot {options.plot} would overwrite a file that is to be read; name another one")
     if len(files) > MOST_PLOTTED:
         print(f"predict: {options.plot} will show the first {MOST_PLOTTED} images only", file=sys.stderr)
 

@@ -389,6 +389,12 @@ def test_plot_never_replaces_a_pipe(run: Run) -> None:
     assert "pipe.png" in done.stderr
 
 
+def test_plot_never_overwrites_the_model(run: Run, stage_refusal: StageRefusal) -> None:
+    draw("shirt.png")
+    save_model(Path("model.png"))
+    assert "overwrite" in stage_refusal("predict", "shirt.png", "--model", "model.png", "--plot", "model.png")
+
+
 def test_plot_must_end_in_png(run: Run, stage_refusal: StageRefusal) -> None:
     draw("shirt.png")
     assert "out.svg" in stage_refusal("predict", "shirt.png", "--plot", "out.svg")
