@@ -70,7 +70,7 @@ def tell_dvc_about_git() -> None:
 
 
 def have_raw_files(params: FetchParams) -> bool:
-    """Fetch the raw files, unless they are here. Returns False where no mirror can be reached.
+    """Fetch the raw files, unless they are here or in DVC's cache. Returns False where no mirror can be reached.
 
     Raises:
         UserError: a mirror was reached, but none gave the files whole.
@@ -82,9 +82,11 @@ def have_raw_files(params: FetchParams) -> bool:
     try:
         fetch_from_mirrors(RAW_FILES, mirrors_in_order(params.mirrors), RAW)
     except NoMirrorReached as error:
+        # --force: DVC would ask before it replaces a damaged file.
+        if dvc("checkout", "--quiet", "--force", "fetch", quiet=True) == 0 and all_whole(RAW_FILES, RAW):
+            return True
         print(f"run: {error}", file=sys.stderr)
-        in_cache = dvc("checkout", "--quiet", "fetch", quiet=True) == 0
-        return in_cache and all_whole(RAW_FILES, RAW)
+        return False
     return True
 
 

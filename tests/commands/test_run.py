@@ -4,12 +4,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from hashlib import md5, sha256
 from pathlib import Path
 
 import pytest
 
 from stages.commands import run
 from stages.lib.base.params import load_params
+from stages.lib.source.fashion_mnist import RawFile
 from tests.helpers import PROJECT, RunStage, SetParams
 
 PIPELINE = """
@@ -25,6 +27,10 @@ stages:
     cmd: echo Epoch 1 of model_1 && cp prepared model_1
     deps: [prepared]
     outs: [model_1]
+  train_model_2:
+    cmd: echo Epoch 1 of model_2 && cp prepared model_2
+    deps: [prepared]
+    outs: [model_2]
 """
 NOBODY = "http://127.0.0.1:1/"  # nobody listens there
 WARNING = "NOT FashionMNIST"
@@ -32,7 +38,7 @@ WARNING = "NOT FashionMNIST"
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of three stages that has been compared, without git: an unpacked archive. Not to be changed."""
+    """A project of four stages that has been compared, without git: an unpacked archive. Not to be changed."""
     folder = tmp_path_factory.mktemp("unpacked")
     (folder / "dvc.yaml").write_text(PIPELINE)
     shutil.copytree(PROJECT / "metrics", folder / "metrics")
@@ -127,6 +133,27 @@ def test_without_a_mirror(project: Path, set_params: SetParams, run_stage: RunSt
     assert done.stderr.splitlines()[-1].startswith("run: ")
     assert load_params().fetch.source == "synthetic"
     assert (project / "params.yaml").read_text().split() == before.replace("fashion-mnist", "synthetic", 1).split()
+
+
+def test_damaged_raw_file_without_a_mirror(
+    project: Path, set_params: SetParams, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back from DVC's cache: drawn images do not take the place of the real ones."""
+    good = {name: name.encode() * 100 for name in ("images.gz", "labels.gz")}
+    (project / "data/raw").mkdir(parents=True)
+    for name, content in good.items():
+        (project / "data/raw" / name).write_bytes(content)
+    (project / "dvc.yaml").write_text(f"{PIPELINE}  fetch:\n    cmd: 'true'\n    outs: [data/raw: {{persist: true}}]\n")
+    assert run.dvc("repro", "fetch") == 0
+    published = [RawFile(name, len(data), sha256(data).hexdigest(), md5(data).hexdigest()) for name, data in good.items()]
+    monkeypatch.setattr(run, "RAW_FILES", published)
+    set_params({"fetch.mirrors": [NOBODY]})
+
+    (project / "data/raw/labels.gz").write_bytes(b"cut short")
+    done = run_stage("commands.run")
+    assert WARNING not in done.stdout
+    assert {path.name: path.read_bytes() for path in (project / "data/raw").iterdir()} == good
+    assert load_params().fetch.source == "fashion-mnist"
 
 
 def test_failed_stage_fails_the_run(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
