@@ -86,13 +86,15 @@ def map_idx(path: str | Path) -> NDArray[np.uint8]:
 
 
 def _unpack(path: Path, target: str | Path, what: str, item_shape: tuple[int, ...], largest: int = 255) -> int:
+    if not path.exists():
+        raise Outdated(path)
+    if not path.is_file():  # reading a pipe would never end
+        raise _damaged(path, "is no regular file")
     try:
         with gzip.open(path, "rb") as file, replacing(target) as temporary, temporary.open("wb") as out:
             count = _read_header(path, file, out, what, item_shape)
             _copy_items(path, file, out, what, count * int(np.prod(item_shape)), largest)
             return count
-    except FileNotFoundError:
-        raise Outdated(path) from None
     except EOFError:
         raise _damaged(path, "is cut short: its compressed data end too early") from None
     except (gzip.BadGzipFile, zlib.error) as error:

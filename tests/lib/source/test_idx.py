@@ -1,6 +1,7 @@
 """IDX files: written the same every time; read whole, or refused with one error that names the file."""
 
 import gzip
+import os
 import struct
 import tempfile
 import tracemalloc
@@ -105,6 +106,15 @@ def test_missing_file(tmp_path: Path, unpack: Unpack) -> None:
     line = refusal(unpack, tmp_path / "gone.gz", tmp_path / "target")
     assert f"{tmp_path / 'gone.gz'} is missing" in line
     assert "dvc repro" in line
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_no_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A pipe, a folder or a device: reading a pipe would never end."""
+    make(tmp_path / "given.gz")
+    line = refusal(unpack_images, tmp_path / "given.gz", tmp_path / "target")
+    assert f"{tmp_path / 'given.gz'} is no" in line
+    assert "dvc repro fetch" in line
 
 
 @pytest.mark.parametrize(
