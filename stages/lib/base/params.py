@@ -7,12 +7,14 @@ and what is allowed.
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import Node
 
 from stages.lib.base.errors import UserError
 
@@ -140,19 +142,30 @@ class Params(Block):
         return self.model(name).threads or self.train.threads
 
 
+class PlainComposer(Composer):
+    """Refuses aliases: what a few lines of them stand for fills the memory, and `dvc exp run -S` writes it out."""
+
+    def return_alias(self, node: Node) -> NoReturn:
+        """Say where the alias stands."""
+        what = f"an alias (*{node.anchor}) is not allowed; write out what it stands for, which is"
+        raise ComposerError(problem=what, problem_mark=node.start_mark)
+
+
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check the parameters.
 
     Raises:
-        UserError: the file is missing or no YAML, or a key or value is not what it must be.
+        UserError: the file is missing or no YAML, has an alias, or a key or value is not what it must be.
     """
     # ruamel reads `1e-3` as a number, as DVC does; PyYAML reads a string.
     try:
-        tree = YAML(typ="safe", pure=True).load(Path(path))
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = PlainComposer
+        tree = yaml.load(Path(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run from the project's folder, or restore it from git") from None
     except (YAMLError, ValueError, LookupError, RecursionError) as error:  # ruamel lets some of its own through
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} must hold keys such as `seed: 42`, not {_shown(tree)}")
 

@@ -291,8 +291,19 @@ def test_file_without_keys(content: bytes, tmp_path: Path) -> None:
 def test_no_valid_yaml(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes(content)
-    assert complaint(tmp_path / "params.yaml").startswith("is not valid YAML: ")
+    assert complaint(tmp_path / "params.yaml").startswith("cannot be read as YAML: ")
     assert not (tmp_path / "owned").exists()
+
+
+BOMB = "[&a0 [x, x], " + ", ".join(f"&a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 50)) + "]"  # 2 ** 50 times x
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("fetch.mirrors", "[&a x, *a]"), ("fetch.mirrors", "[&a {b: c}, {<<: *a}]"), ("seed", BOMB)]
+)
+def test_no_aliases(name: str, text: str, tmp_path: Path) -> None:
+    """What they stand for can grow without bounds, and `dvc exp run -S` writes it out."""
+    assert re.search(r"alias.*line \d+", complaint(write(tmp_path, {**GOOD, name: text})))
 
 
 def test_long_value_is_cut_short(tmp_path: Path) -> None:
@@ -361,7 +372,7 @@ def test_any_value_is_taken_or_refused(
     except UserError as error:
         message = str(error).removeprefix(str(path))
         # ruamel writes some odd keys so that it cannot read them again
-        assert re.match(rf"(: {re.escape(name)}[.\d]* is .+; it should | is not valid YAML: )", message)
+        assert re.match(rf"(: {re.escape(name)}[.\d]* is .+; it should | cannot be read as YAML: )", message)
         assert "\n" not in message
     else:
         taken = value_of(params, name)
