@@ -8,8 +8,12 @@ import os
 import subprocess
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from stages.commands.yaml_files import dump_yaml, load_yaml
 from stages.lib.base.errors import exit_cleanly
@@ -18,6 +22,7 @@ from stages.lib.base.params import FetchParams, Params, load_params
 from stages.lib.results.summary import summary
 from stages.lib.source.fashion_mnist import RAW_FILES
 
+LOCK = Path(".dvc/tmp/run.lock")
 RAW = Path("data/raw")
 PARAMS = Path("params.yaml")
 # What the command `dvc` runs; but Ctrl-C in the tenth of a second that its import takes ends it without a traceback.
@@ -43,6 +48,26 @@ NOT_FASHION_MNIST = """
 def main() -> None:
     """Get the data, run the pipeline, show the comparison."""
     ArgumentParser(prog="python -m stages.commands.run", description="Run the whole pipeline.").parse_args()
+    with alone_in_this_folder():
+        run_pipeline()
+
+
+@contextmanager
+def alone_in_this_folder() -> Iterator[None]:
+    """Wait until no other `make run` works here: two would write the same files, and DVC would end one of them."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOCK)
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        print("run: another `make run` is at work in this folder; waiting until it ends", file=sys.stderr)
+        held = lock.acquire()
+    with held:
+        yield
+
+
+def run_pipeline() -> None:
+    """Run it, on drawn images where the real ones cannot be had."""
     params = load_params()
     tell_dvc_about_git()
     synthetic = params.fetch.source == "synthetic"

@@ -1,5 +1,6 @@
 """What `make run` does around DVC, on a pipeline whose stages take no time."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from hashlib import md5, sha256
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from stages.commands import run
 from stages.lib.base.params import load_params
@@ -154,6 +156,25 @@ def test_damaged_raw_file_without_a_mirror(
     assert WARNING not in done.stdout
     assert {path.name: path.read_bytes() for path in (project / "data/raw").iterdir()} == good
     assert load_params().fetch.source == "fashion-mnist"
+
+
+def test_two_at_once(project: Path, set_params: SetParams) -> None:
+    """The second waits for the first: both would write the same raw files."""
+    set_params({"fetch.source": "synthetic"})
+    with FileLock(run.LOCK):
+        second = subprocess.Popen(
+            [sys.executable, "-m", "stages.commands.run"],
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stderr is not None
+        assert "another `make run`" in second.stderr.readline()
+        assert not (project / "prepared").exists()
+    assert second.stderr.read() == ""
+    assert second.wait() == 0
+    assert (project / "prepared").exists()
 
 
 def test_failed_stage_fails_the_run(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
