@@ -5,26 +5,29 @@ one mirror of the data can be reached. It trains the models at the same time whe
 """
 
 import os
+import re
 import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from getpass import getuser
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from stages.commands.yaml_files import dump_yaml, load_yaml
-from stages.lib.base.errors import exit_cleanly
+from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
-from stages.lib.base.params import FetchParams, Params, load_params
+from stages.lib.base.params import MODEL_NAME, FetchParams, Params, load_params
 from stages.lib.results.summary import summary
 from stages.lib.source.fashion_mnist import RAW_FILES
 
 LOCK = Path(".dvc/tmp/run.lock")
 RAW = Path("data/raw")
-PARAMS = Path("params.yaml")
+PARAMS, PIPELINE, DVC_LOCK = Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock")
+STAGE_NAME = re.compile(rf"train_{MODEL_NAME.pattern}")
 # What the command `dvc` runs; but Ctrl-C in the tenth of a second that its import takes ends it without a traceback.
 START_DVC = """
 import signal, sys
@@ -69,6 +72,8 @@ def alone_in_this_folder() -> Iterator[None]:
 def run_pipeline() -> None:
     """Run it, on drawn images where the real ones cannot be had."""
     params = load_params()
+    for obstacle in obstacles(params):
+        raise UserError(obstacle)
     tell_dvc_about_git()
     synthetic = params.fetch.source == "synthetic"
     if not synthetic and not have_raw_files(params.fetch):
@@ -82,6 +87,45 @@ def run_pipeline() -> None:
     print(f"\n{summary()}")
     if synthetic:
         print(NOT_FASHION_MNIST.format(runs="ran"))
+
+
+def obstacles(params: Params) -> Iterator[str]:
+    """Yield what DVC would ignore in silence, wait for without end, or end at without a word of the way back."""
+    stages = load_yaml(PIPELINE).get("stages") or {}
+    trained = [str(stage).removeprefix("train_") for stage in stages if STAGE_NAME.fullmatch(str(stage))]
+    for name, model in params.models.items():
+        if name not in trained:
+            yield (
+                f"params.yaml has {name}, but dvc.yaml has no stage that trains it; take {name} out of params.yaml, "
+                f"and `make model NAME={name} ARCH={model.arch}` adds both"
+            )
+    for name in trained:
+        if name not in params.models:
+            yield f"dvc.yaml has a stage train_{name}, but params.yaml has no {name}; add it, or take the stage out"
+    for path in RAW.glob("*"):
+        if not (path.is_file() or path.is_dir()):
+            yield f"{path} is a pipe, a device or a broken link; remove it"
+    if DVC_LOCK.exists() and not is_whole(DVC_LOCK.read_text(encoding="utf-8", errors="replace")):
+        yield (
+            f"{DVC_LOCK} is cut short or in conflict; `git checkout HEAD {DVC_LOCK}` and run again: "
+            "DVC's run cache brings the results back"
+        )
+    if not is_known_user():
+        yield "this system does not know the user; set HOME to a folder that can be written to, and USER to a name"
+
+
+def is_whole(lock: str) -> bool:
+    """Tell whether dvc.lock is as DVC writes it, to its end. DVC writes it in place: Ctrl-C may leave a part of it."""
+    ends = lock.endswith("\n") and not lock.endswith(":\n")
+    return lock.startswith("schema:") and ends and "\n<<<<<<< " not in lock
+
+
+def is_known_user() -> bool:
+    """Tell whether the user has a home folder and a name. DVC needs both; in a container there may be neither."""
+    try:
+        return bool(Path.home() and getuser())
+    except (RuntimeError, KeyError, OSError):
+        return False
 
 
 def tell_dvc_about_git() -> None:
@@ -143,7 +187,7 @@ def train_together(workers: int) -> int:
     status = dvc("repro", "prepare")
     if status != 0:
         return status
-    stages = [name for name in load_yaml(Path("dvc.yaml"))["stages"] if name.startswith("train_")]
+    stages = [name for name in load_yaml(PIPELINE)["stages"] if name.startswith("train_")]
     with ThreadPoolExecutor(workers) as pool:
         try:
             return max(pool.map(train_alone, stages))

@@ -6,10 +6,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from stages.lib.base.params import read_yaml
+
 
 def load_yaml(path: Path) -> Any:
     """Read a YAML file, with comments and the lines on which its entries stand."""
-    return _yaml().load(path)
+    return read_yaml(_yaml(), path)
 
 
 def dump_yaml(tree: Any) -> str:

@@ -9,12 +9,14 @@ from hashlib import md5, sha256
 from pathlib import Path
 
 import pytest
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from filelock import FileLock
+from ruamel.yaml import YAML
 
 from stages.commands import run
 from stages.lib.base.params import load_params
 from stages.lib.source.fashion_mnist import RawFile
-from tests.helpers import PROJECT, RunStage, SetParams
+from tests.helpers import PROJECT, RunStage, SetParams, StageRefusal, model_params
 
 PIPELINE = """
 stages:
@@ -35,6 +37,7 @@ stages:
     outs: [model_2]
 """
 NOBODY = "http://127.0.0.1:1/"  # nobody listens there
+NEW = (".dvc/tmp/run.lock",)  # which a refused run may leave
 WARNING = "NOT FashionMNIST"
 
 
@@ -147,7 +150,9 @@ def test_damaged_raw_file_without_a_mirror(
         (project / "data/raw" / name).write_bytes(content)
     (project / "dvc.yaml").write_text(f"{PIPELINE}  fetch:\n    cmd: 'true'\n    outs: [data/raw: {{persist: true}}]\n")
     assert run.dvc("repro", "fetch") == 0
-    published = [RawFile(name, len(data), sha256(data).hexdigest(), md5(data).hexdigest()) for name, data in good.items()]
+    published = [
+        RawFile(name, len(data), sha256(data).hexdigest(), md5(data).hexdigest()) for name, data in good.items()
+    ]
     monkeypatch.setattr(run, "RAW_FILES", published)
     set_params({"fetch.mirrors": [NOBODY]})
 
@@ -175,6 +180,65 @@ def test_two_at_once(project: Path, set_params: SetParams) -> None:
     assert second.stderr.read() == ""
     assert second.wait() == 0
     assert (project / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "schema: '2.0'\nstages:\n", "schema: '2.0'\nstages:\n<<<<<<< HEAD\n  a:\n    cmd: b\n", "\0" * 100, "{}\n"],
+    ids=["empty", "cut short", "in conflict", "zeros", "of something else"],
+)
+def test_damaged_lock(content: str, project: Path, stage_refusal: StageRefusal) -> None:
+    (project / "dvc.lock").write_text(content)
+    line = stage_refusal("commands.run", new=NEW)
+    assert "dvc.lock" in line.split(" is ")[0]
+    assert "`git checkout HEAD dvc.lock`" in line
+
+
+def test_lock_cut_anywhere() -> None:
+    """It is refused, or DVC can read it."""
+    lock = (PROJECT / "dvc.lock").read_text()
+    for length in range(0, len(lock), 7):
+        if run.is_whole(lock[:length]):
+            COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock[:length]))
+    assert run.is_whole(lock)
+
+
+def test_model_without_a_stage(project: Path, set_params: SetParams, stage_refusal: StageRefusal) -> None:
+    set_params({"model_3": model_params("mlp").model_dump(exclude_none=True)})
+    line = stage_refusal("commands.run", new=NEW)
+    assert "params.yaml has model_3" in line
+    assert "`make model NAME=model_3 ARCH=mlp`" in line
+
+
+def test_stage_without_a_model(project: Path, stage_refusal: StageRefusal) -> None:
+    stage = "  train_model_3:\n    cmd: cp prepared model_3\n"
+    (project / "dvc.yaml").write_text(PIPELINE + stage)
+    assert "train_model_3" in stage_refusal("commands.run", new=NEW)
+
+
+@pytest.mark.parametrize("content", ["<<<<<<< HEAD\n" + PIPELINE, "stages", ""])
+def test_damaged_pipeline(content: str, project: Path, stage_refusal: StageRefusal) -> None:
+    (project / "dvc.yaml").write_text(content)
+    assert "dvc.yaml" in stage_refusal("commands.run", new=NEW)
+
+
+def test_pipe_among_the_raw_files(project: Path, stage_refusal: StageRefusal) -> None:
+    """DVC would read it for ever."""
+    (project / "data/raw").mkdir(parents=True)
+    os.mkfifo("data/raw/pipe")
+    assert "data/raw/pipe" in stage_refusal("commands.run", new=NEW)
+
+
+def test_user_whom_the_system_does_not_know(
+    project: Path, stage_refusal: StageRefusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: DVC ends with an unexpected error."""
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 123_456_789)
+    line = stage_refusal("commands.run", new=NEW)
+    assert "HOME" in line
+    assert "USER" in line
 
 
 def test_failed_stage_fails_the_run(project: Path, set_params: SetParams, run_stage: RunStage) -> None:

@@ -151,23 +151,32 @@ class PlainComposer(Composer):
         raise ComposerError(problem=what, problem_mark=node.start_mark)
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check the parameters.
+def read_yaml(yaml: YAML, path: str | Path) -> Any:
+    """Read a YAML file of keys with the reader `yaml`.
 
     Raises:
-        UserError: the file is missing or no YAML, has an alias, or a key or value is not what it must be.
+        UserError: the file is missing, is no YAML, or has no keys.
     """
-    # ruamel reads `1e-3` as a number, as DVC does; PyYAML reads a string.
     try:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.Composer = PlainComposer
         tree = yaml.load(Path(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run from the project's folder, or restore it from git") from None
     except (YAMLError, ValueError, LookupError, RecursionError) as error:  # ruamel lets some of its own through
         raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold keys such as `seed: 42`, not {_shown(tree)}")
+        raise UserError(f"{path} must hold keys and values, not {_shown(tree)}")
+    return tree
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        UserError: the file is missing or no YAML, has an alias, or a key or value is not what it must be.
+    """
+    yaml = YAML(typ="safe", pure=True)  # reads `1e-3` as a number, as DVC does; PyYAML reads a string
+    yaml.Composer = PlainComposer
+    tree = read_yaml(yaml, path)
 
     models = sorted((key for key in tree if MODEL_NAME.fullmatch(str(key))), key=_number)
     if "models" in tree:  # our own name for all blocks of models
