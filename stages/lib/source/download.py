@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import getproxies
 
 if TYPE_CHECKING:
     from requests import Response
@@ -139,6 +140,10 @@ def _in_words(error: BaseException, answered: bool) -> BaseException:
     from requests import exceptions
     from urllib3 import exceptions as causes
 
+    if type(error) is OSError and error.errno is None:  # of requests, which found no certificates; disks give a number
+        return SourceError(f"{error}; is REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE wrong?")
+    proxy = bool(getproxies().keys() - {"no"})
+    invalid = "its address or the proxy's is not valid" if proxy else "not a valid address"
     cause = error.args[0] if error.args and isinstance(error.args[0], causes.HTTPError) else error
     if isinstance(cause, causes.MaxRetryError):
         cause = cause.reason or cause
@@ -149,7 +154,8 @@ def _in_words(error: BaseException, answered: bool) -> BaseException:
         (causes.NewConnectionError, SourceError(refusal, answered)),
         (causes.ConnectTimeoutError, SourceError("no connection in time", answered)),
         (causes.ProxyError, SourceError("the proxy gives no connection", answered)),
-        ((causes.LocationValueError, exceptions.InvalidURL), SourceError("not a valid address", answered)),
+        (exceptions.InvalidSchema, SourceError("there is a SOCKS proxy; http and https proxies are supported")),
+        ((causes.LocationValueError, exceptions.InvalidURL), SourceError(invalid, answered or proxy)),
         (causes.SSLError, SourceError("no secure connection: certificate or encryption refused")),
         (causes.ReadTimeoutError, SourceError("stalled: nothing more came")),
         (causes.ProtocolError, PassingSourceError("the connection broke")),

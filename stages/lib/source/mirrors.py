@@ -133,7 +133,10 @@ def _cached(mirror: str, file: RawFile, downloaded: list[RawFile]) -> Path:
         check_whole(Path(path), file)
         downloaded.append(file)
 
-    cache = pooch.os_cache("fashion-mnist-dvc")
+    try:
+        cache = pooch.os_cache("fashion-mnist-dvc")
+    except RuntimeError:
+        raise UserError("cannot keep downloads: the user has no home folder; set XDG_CACHE_HOME to a folder") from None
     name = f"{file.sha256[:12]}-{file.name}"
     store = pooch.create(cache, base_url="", registry={name: f"sha256:{file.sha256}"}, retry_if_failed=1)
     with ExitStack() as afterwards:

@@ -202,6 +202,23 @@ def test_unreachable_proxy(failure: Failure, monkeypatch: pytest.MonkeyPatch) ->
     assert failure("http://192.0.2.1/") == ("the proxy gives no connection", False)
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "ftp://127.0.0.1/", "http://", "http://[::1", "http://a:99999"])
+def test_impossible_proxy(proxy: str, failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    words, reached = failure("https://127.0.0.1:1/")
+    assert "proxy" in words
+    assert ("SOCKS" in words) is proxy.startswith("socks")
+    assert reached  # there may be a network
+
+
+def test_missing_certificates(failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file")
+    words, reached = failure("https://127.0.0.1:1/")
+    assert "/no/such/file" in words
+    assert "REQUESTS_CA_BUNDLE" in words
+    assert reached
+
+
 def test_connecting_takes_too_long(failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
     done = Event()  # a host may have many addresses, each of which swallows packets
 

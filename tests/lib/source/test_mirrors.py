@@ -198,6 +198,15 @@ def test_cache_that_cannot_be_written(serve: Serve, fetch: Fetch, raw: Path, cac
     assert not raw.exists()
 
 
+def test_user_without_a_home(serve: Serve, fetch: Fetch, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("os.getuid", lambda: 123_456_789)  # as in a container
+    message, _ = failure(fetch, serve(good))
+    assert "XDG_CACHE_HOME" in message
+    assert not raw.exists()
+
+
 def test_logger_of_pooch_is_left_alone(serve: Serve, fetch: Fetch) -> None:
     before = pooch.get_logger().level
     fetch(serve(good))
