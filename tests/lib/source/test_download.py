@@ -202,7 +202,9 @@ def test_unreachable_proxy(failure: Failure, monkeypatch: pytest.MonkeyPatch) ->
     assert failure("http://192.0.2.1/") == ("the proxy gives no connection", False)
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "ftp://127.0.0.1/", "http://", "http://[::1", "http://a:99999"])
+@pytest.mark.parametrize(
+    "proxy", ["socks5://127.0.0.1:1", "ftp://127.0.0.1/", "http://", "http://[::1", "http://a:99999"]
+)
 def test_impossible_proxy(proxy: str, failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", proxy)
     words, reached = failure("https://127.0.0.1:1/")
