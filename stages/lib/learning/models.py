@@ -187,7 +187,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "memory_format": str(memory_format),
             "class_names": [_, *_] as class_names,
         } if (
-            0 < hidden_units <= MOST_HIDDEN_UNITS
+            hidden_units is not True  # which Python takes for 1
+            and 0 < hidden_units <= MOST_HIDDEN_UNITS
             and all(isinstance(class_name, str) for class_name in class_names)
             and isinstance(settings := about.get("settings", {}), dict)
         ):
@@ -199,8 +200,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     model = build_model(arch, hidden_units, len(class_names), settings)
     try:
         model.load_state_dict(weights)
+        same_types = all(values.dtype == weights[key].dtype for key, values in model.state_dict().items())
     except RuntimeError:  # other layers or shapes
-        raise Outdated(path, f"does not fit stages/architectures/{arch}.py") from None
+        same_types = False
+    if not same_types:
+        raise Outdated(path, f"does not fit stages/architectures/{arch}.py")
     model.eval()
     return Checkpoint(model, name, arch, hidden_units, settings, memory_format, tuple(class_names))
 

@@ -331,12 +331,21 @@ def test_unknown_architecture(saved: Path, arch: object) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *(("hidden_units", value) for value in (11, 0, -1, "10", 10.0, None, 4097, 10**30)),  # 4097: too much memory
+        *(
+            ("hidden_units", value) for value in (11, 0, -1, "10", 10.0, None, True, 4097, 10**30)
+        ),  # 4097: too much memory
         *(("class_names", value) for value in ([*CLASS_NAMES[:9]], 10, None, [*range(10)])),
     ],
 )
 def test_metadata_that_does_not_fit(saved: Path, key: str, value: object) -> None:
     check_refused(change(saved, lambda _, about: about.update({key: value})))
+
+
+def test_weights_of_another_type(saved: Path) -> None:
+    def round_off(weights: dict[str, Any], _: object) -> None:
+        weights["layers.1.weight"] = weights["layers.1.weight"].bool()
+
+    check_refused(change(saved, round_off))
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
