@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from PIL import Image
 
 from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.timing import machine, write_timing
+from tests.browser import browse, needs_chromium, probe_pages
 from tests.helpers import RunStage, StageRefusal, set_keys
 
 NAMES = ("model_0", "model_1", "model_2")
@@ -35,8 +35,6 @@ PICTURES = (
     "plots/data/grid.png",
 )
 HOSTILE = "<script>alert('T-shirt')</script> & \"top\""
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
 
 @pytest.fixture
@@ -516,24 +514,8 @@ def test_table_with_a_merge_conflict(results: Path, stage_refusal: StageRefusal)
 
 # In a browser
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever is asked for cannot be had, and is told in the console
-    "--enable-logging=stderr",
-    "--virtual-time-budget=8000",
-    "--dump-dom",
-]
-# Put into a copy of the report in a frame: looks at the page once it is there, writes what it finds below the frame.
+# Looks at the page once it is there.
 PROBE = """
-<script>
-addEventListener("load", () => {
   const first = (id) => [...document.querySelectorAll(`#${id} tbody tr`)].map((row) => row.cells[0].textContent);
   const head = (id, name) => [...document.querySelectorAll(`#${id} thead th`)].find((th) => th.textContent === name);
   const click = (id, name) => { head(id, name).querySelector("button").click(); return first(id); };
@@ -552,33 +534,13 @@ addEventListener("load", () => {
     by_class: click("classes", "Class"),
     still_marked: document.querySelectorAll("#models [aria-sort]").length,
   };
-  const pre = document.createElement("pre");
-  pre.id = "found";
-  pre.textContent = JSON.stringify(found);
-  parent.document.body.append(pre);
-});
-</script>
+  return found;
 """
 
 
-def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
-    """The page as the browser has it in the end, and what its console says."""
-    assert CHROMIUM
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--window-size=1280,900", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def probe(results: Path, folder: Path, width: int) -> dict[str, Any]:
-    """What the probe finds in a window of this width: in a frame, for a window of Chromium cannot be so narrow."""
-    html = (results / "report.html").read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>")
-    frame = f'<!DOCTYPE html><body><iframe width="{width}" height="800" srcdoc="{escape(html)}"></iframe>'
-    (results / "frame.html").write_text(frame, encoding="utf-8")
-    page, console = browse(results / "frame.html", folder)
-    assert console == []
-    match = re.search(r'<pre id="found">(.*?)</pre>', page)
-    assert match, page[:2000]
-    found: dict[str, Any] = json.loads(unescape(match[1]))
+    """What the probe finds in a window of this width."""
+    (found,) = probe_pages([(results / "report.html").read_text(encoding="utf-8")], PROBE, folder, width)
     return found
 
 
