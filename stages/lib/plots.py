@@ -268,6 +268,35 @@ def filters(layers: Mapping[str, tuple[str, NDArray[Any]]], source: str, most: i
 
 
 @styled
+def feature_maps(
+    image_HW: ArrayLike, layers: Mapping[str, NDArray[Any]], title: str, source: str, most: int = 10
+) -> Figure:
+    """Draw what each layer makes of an image: a column for each layer, a picture for each of its maps.
+
+    Args:
+        image_HW: the image.
+        layers: what to call each layer, and its maps `[U, H, W]`.
+        title: of the whole.
+        source: of the data.
+        most: maps shown of each layer.
+    """
+    rows = min(most, max((len(maps_UHW) for maps_UHW in layers.values()), default=1))
+    figure = new_figure((max(0.85 * (len(layers) + 1), 6), 1.2 + 0.7 * rows), titled(title, source))
+    first, *columns = figure.subplots(1, len(layers) + 1, squeeze=False)[0]
+    _show(first, image_HW)
+    first.set_title("image", fontsize=8)
+    for axes, (label, maps_UHW) in zip(columns, layers.items(), strict=True):
+        largest = float(np.abs(maps_UHW).max()) or 1.0  # each layer on a scale of its own
+        for number, map_HW in enumerate(maps_UHW[:rows]):
+            top = rows - number
+            axes.imshow(map_HW, cmap="RdBu_r", vmin=-largest, vmax=largest, extent=(0, 0.9, top - 0.9, top))
+        axes.set(xlim=(0, 0.9), ylim=(0, rows))
+        axes.set_title(label, fontsize=8, parse_math=False)
+        axes.axis("off")
+    return figure
+
+
+@styled
 def confusion(counts_KK: NDArray[Any], class_names: Sequence[str], title: str, source: str) -> Figure:
     """Draw a confusion matrix, rows true and columns predicted, and name the largest confusions beside it.
 
