@@ -2,6 +2,7 @@
 # make model       add a model: make model NAME=model_3 ARCH=resnet
 # make experiments list the experiments of this commit, with the columns that matter; OPTIONS=-A: of all commits
 # make report      write report.html from the results
+# make explain     write explain.html: look inside the best model; OPTIONS="--model model_1 --image shirt.png"
 # make lecture     run the walk-through and write it with its outputs, docs/walkthrough.ipynb
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
 # make bench       race the stages against the lecture's plain loop
@@ -18,7 +19,7 @@ PYTEST := python -m pytest --numprocesses auto --dist loadfile
 SETUP := $(BIN)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run model experiments report lecture verify bench test test-fast mutate check check-lock lock setup clean
+.PHONY: run model experiments report explain lecture verify bench test test-fast mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.commands.run
@@ -32,6 +33,9 @@ experiments: setup
 
 report: setup
 	@python -m stages.commands.report
+
+explain: setup
+	@python -m stages.commands.explain $(OPTIONS)
 
 lecture: setup
 	@python -m stages.commands.walkthrough
@@ -82,4 +86,4 @@ lock: setup
 	@python -m stages.commands.lock_versions
 
 clean:
-	rm -rf .venv data models logs report.html .mutation .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv data models logs report.html explain.html .mutation .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
