@@ -281,10 +281,14 @@ def feature_maps(
         most: maps shown of each layer.
     """
     rows = min(most, max((len(maps_UHW) for maps_UHW in layers.values()), default=1))
-    figure = new_figure((max(0.85 * (len(layers) + 1), 6), 1.2 + 0.7 * rows), titled(title, source))
+    title = titled(title, source)
+    longest = max((len(line) for label in layers for line in label.split("\n")), default=0)
+    # inches: as wide as the longest line of any label, or as the title
+    width = max((len(layers) + 1) * max(0.85, 0.075 * longest), 0.105 * len(title), 6)
+    figure = new_figure((width, 1.2 + 0.7 * rows), title)
     first, *columns = figure.subplots(1, len(layers) + 1, squeeze=False)[0]
     _show(first, image_HW)
-    first.set_title("image", fontsize=8)
+    first.set_title("image" if layers else "no layer makes maps of it", fontsize=8)
     for axes, (label, maps_UHW) in zip(columns, layers.items(), strict=True):
         largest = float(np.abs(maps_UHW).max()) or 1.0  # each layer on a scale of its own
         for number, map_HW in enumerate(maps_UHW[:rows]):

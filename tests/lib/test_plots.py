@@ -64,6 +64,12 @@ PICTURES: dict[str, Callable[[int, str], Figure]] = {
     "filters": lambda count, source: plots.filters(
         {name: ("Conv2d", images(16)[:, :3, :3] - 128.0) for name in names(count)}, source
     ),
+    "feature_maps": lambda count, source: plots.feature_maps(
+        images(1)[0],
+        {f"block_{number}.layers.0\nBatchNorm2d": images(12) - 128.0 for number in range(count)},
+        "What the layers of model_2 make of an image: Ankle boot",
+        source,
+    ),
     "prediction": lambda count, source: plots.prediction(
         plots.titled("shirt.png\nAnkle boot, 17.0 %", source),
         images(1)[0],
@@ -168,6 +174,20 @@ def test_largest_confusions_first() -> None:
     counts_KK = np.array([[900, 5, 7], [0, 990, 1], [7, 0, 80]])
     expected = [("Bag", "Shirt", 7), ("Shirt", "Bag", 7), ("Bag", "Coat", 5), ("Coat", "Shirt", 1)]
     assert plots.largest_confusions(counts_KK, ["Bag", "Coat", "Shirt"]) == expected
+
+
+def test_maps_of_each_layer() -> None:
+    layers = {"conv": images(3) - 128.0, "pool": images(12)[:, ::2, ::2] / 255}
+    figure = plots.feature_maps(images(1)[0], layers, "Maps", "fashion-mnist", most=10)
+    assert [len(axes.images) for axes in figure.axes] == [1, 3, 10]
+    assert [axes.get_title() for axes in figure.axes] == ["image", "conv", "pool"]
+    assert all((axes.images[0].get_clim()[0] == -axes.images[0].get_clim()[1]) for axes in figure.axes[1:])
+
+
+def test_model_without_maps() -> None:
+    figure = plots.feature_maps(images(1)[0], {}, "What the layers of model_0 make of an image: Coat", "fashion-mnist")
+    assert "no layer makes maps of it" in [text.get_text() for text in texts(figure)]
+    assert cut_off(figure) == []
 
 
 def test_colours_of_titles() -> None:
