@@ -387,6 +387,14 @@ STEPS = """
   buttonOf(SOFTMAX, 0).click();
   return { steps, softmax: read("tbody td.number") };
 """
+MORE = """
+  const last = [...byId("network").querySelectorAll("[data-step='1']")].at(-1);
+  const text = last.textContent;
+  chooseUnit(1, 19);
+  const marked = last.getAttribute("aria-current");
+  last.click();
+  return { text, marked, unit: state.unit, title: byId("step").querySelector("h2").textContent };
+"""
 KEYS = """
   const press = (element, key) => element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   const found = {};
@@ -514,6 +522,11 @@ class TestInABrowser:
         assert found["pauses"]
         assert found["pictures"] > 50
         assert (found["nameless"], found["unexplained"]) == ([], 0)
+
+    def test_more_units_than_there_is_room_for(self, pixels: Tensor, tmp_path: Path) -> None:
+        model = nn.Sequential(nn.Conv2d(1, 20, 3), nn.Flatten(), nn.Linear(20 * 26 * 26, 10))
+        (found,) = probe_pages([explain.render(data_of(model, pixels))], MORE, tmp_path)
+        assert found == {"text": "and 4 more", "marked": "true", "unit": 16, "title": "0 Conv2d, map 16"}
 
     def test_console_is_silent(self, trained: Path, page: Page, photo: Path, tmp_path: Path) -> None:
         page("--image", str(photo))

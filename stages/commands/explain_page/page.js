@@ -193,7 +193,16 @@ function networkColumn(step) {
         isGrey(step) || step === SOFTMAX ? "0 to 1" : `\u00b1${scaleOf(step).toPrecision(3)}`)),
     h("div", { class: "units" },
       Array.from({ length: units }, (_, unit) => unitButton(step, unit, look)),
-      more > 0 ? h("span", { class: "soft" }, `and ${more} more`) : []));
+      more > 0 ? moreButton(step, units, `and ${more} more`) : []));
+}
+
+// Stands for the units that the overview leaves out. Where the page has no maps of them it is no button.
+function moreButton(step, unit, text) {
+  if (unit >= unitsOf(step)) return h("span", { class: "more" }, text);
+  return h("button", {
+    type: "button", class: "more", tabindex: -1, "data-step": step, "aria-label": `${titleOf(step)}, ${text}`,
+    click: () => chooseUnit(step, unit, { reveal: true }),
+  }, text);
 }
 
 function unitButton(step, unit, look) {
@@ -224,7 +233,7 @@ function unitButton(step, unit, look) {
 
 function buttonOf(step, unit) {
   const buttons = [...byId("network").querySelectorAll(`[data-step="${step}"]`)];
-  return buttons[unit] ?? buttons.at(-1); // the overview may show fewer units than there are
+  return buttons[unit] ?? buttons.at(-1);
 }
 
 // Left and right go from layer to layer, up and down from unit to unit.
