@@ -8,6 +8,7 @@ Shapes: N images, K classes.
 """
 
 import ast
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams
 from stages.lib.base.tensors import load_tensors, save_tensors
 
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
+NOT_NOTICED = "and DVC would not notice when that changes; write all of the architecture into its own file"
 
 
 def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mapping[str, Any] = NO_SETTINGS) -> nn.Module:
@@ -39,6 +41,7 @@ def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mappin
     """
     file = f"stages/architectures/{arch}.py"
     refuse_project_imports(ARCHITECTURES / f"{arch}.py")
+    before = set(sys.modules)
     build = import_module(f"stages.architectures.{arch}").build
     if settings:
         check_settings(file, build, settings)
@@ -48,7 +51,7 @@ def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mappin
         if not settings:
             raise
         raise UserError(f"{file} cannot be built with the settings {dict(settings)}: {error}") from None
-    if problem := _find_problem(model, num_classes):
+    if problem := _find_problem(model, num_classes) or _find_import(before, ARCHITECTURES / f"{arch}.py"):
         raise UserError(f"{file}: {problem}")
     return model
 
@@ -89,10 +92,7 @@ def refuse_project_imports(file: Path) -> None:
     for line, name in _imports(ast.parse(file.read_bytes(), str(file))):
         top = name.split(".")[0]
         if not top or (project / top).is_dir() or (project / f"{top}.py").is_file():
-            raise UserError(
-                f"stages/architectures/{file.name}, line {line}: it imports {name}, and DVC would not notice when that "
-                "changes; write all of the architecture into its own file"
-            )
+            raise UserError(f"stages/architectures/{file.name}, line {line}: it imports {name}, {NOT_NOTICED}")
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -102,6 +102,19 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.lineno, "." * node.level + (node.module or "")
+
+
+def _find_import(before: set[str], file: Path) -> str | None:
+    """Find a file of the project that the architecture in `file` has imported by other means than an import statement.
+
+    `before` names the modules that were there already: those belong to the stage, and DVC knows them.
+    """
+    project = ARCHITECTURES.parents[1]
+    new = {Path(str(getattr(module, "__file__", None))) for name, module in sys.modules.items() if name not in before}
+    for other in new - {file, file.with_name("__init__.py")}:
+        if other.is_relative_to(project) and not other.is_relative_to(sys.prefix):
+            return f"it imports {other.relative_to(project)}, {NOT_NOTICED}"
+    return None
 
 
 @torch.no_grad()

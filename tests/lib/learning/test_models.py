@@ -162,6 +162,24 @@ def test_refused_before_it_runs(build_from: Callable[[str], nn.Module]) -> None:
     assert "line 2" in refusal(build_from, "raise AssertionError\nfrom .linear import build\n")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "importlib.import_module('stages.architectures.' + 'mlp')",
+        "__import__('stages.architectures.mlp')",
+        "sys.path.append(__file__.removesuffix('ours.py')); importlib.import_module('mlp')",
+    ],
+)
+def test_unwritten_import_is_refused(
+    build_from: Callable[[str], nn.Module], monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    for module in ("mlp", "stages.architectures.mlp"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    code = "import importlib, sys\n" + building(f"{statement}; return {MODEL}")
+    assert "imports stages/architectures/mlp.py, " in refusal(build_from, code)
+
+
 def test_other_imports_are_taken(tmp_path: Path) -> None:
     file = tmp_path / "ours.py"
     file.write_text(
