@@ -32,7 +32,7 @@ class Request(BaseHTTPRequestHandler):
 
     def hold(self) -> None:
         """Send nothing more, and keep the connection open."""
-        self.server.ended.wait(60)
+        self.server.ended.wait()
 
     def drip(self) -> None:
         """Send a byte now and then, without end."""
