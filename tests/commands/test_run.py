@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from hashlib import md5, sha256
 from pathlib import Path
 
@@ -141,7 +142,11 @@ def test_without_a_mirror(project: Path, set_params: SetParams, run_stage: RunSt
 
 
 def test_damaged_raw_file_without_a_mirror(
-    project: Path, set_params: SetParams, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
+    project: Path,
+    set_params: SetParams,
+    run_stage: RunStage,
+    monkeypatch: pytest.MonkeyPatch,
+    survived: Callable[[str], None],
 ) -> None:
     """It comes back from DVC's cache: drawn images do not take the place of the real ones."""
     good = {name: name.encode() * 100 for name in ("images.gz", "labels.gz")}
@@ -161,9 +166,10 @@ def test_damaged_raw_file_without_a_mirror(
     assert WARNING not in done.stdout
     assert {path.name: path.read_bytes() for path in (project / "data/raw").iterdir()} == good
     assert load_params().fetch.source == "fashion-mnist"
+    survived("damaged raw file, no network")
 
 
-def test_two_at_once(project: Path, set_params: SetParams) -> None:
+def test_two_at_once(project: Path, set_params: SetParams, survived: Callable[[str], None]) -> None:
     """The second waits for the first: both would write the same raw files."""
     set_params({"fetch.source": "synthetic"})
     with FileLock(run.LOCK):
@@ -180,6 +186,7 @@ def test_two_at_once(project: Path, set_params: SetParams) -> None:
     assert second.stderr.read() == ""
     assert second.wait() == 0
     assert (project / "prepared").exists()
+    survived("two make run at once")
 
 
 @pytest.mark.parametrize(
