@@ -51,6 +51,7 @@ NOT_FASHION_MNIST = """
 def main() -> None:
     """Get the data, run the pipeline, show the comparison."""
     ArgumentParser(prog="python -m stages.commands.run", description="Run the whole pipeline.").parse_args()
+    load_params()  # before anything is written: this is the project's folder
     with alone_in_this_folder():
         run_pipeline()
 

@@ -248,6 +248,12 @@ def test_user_whom_the_system_does_not_know(
     assert "USER" in line
 
 
+def test_outside_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage_refusal: StageRefusal) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "params.yaml is missing" in stage_refusal("commands.run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failed_stage_fails_the_run(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
     set_params({"fetch.source": "synthetic"})
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo prepared > prepared", "false"))

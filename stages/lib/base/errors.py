@@ -79,7 +79,8 @@ def one_line(error: UserError | OSError) -> str:
     """Say what went wrong, and with which file."""
     if isinstance(error, UserError):
         return printable(str(error))
-    where = f"{error.filename}: " if error.filename else ""
+    name = error.filename2 or error.filename  # the second is the target, where a temporary file was moved into place
+    where = f"{name}: " if name else ""
     return printable(f"{where}{error.strerror or error}")
 
 

@@ -178,7 +178,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     yaml.Composer = PlainComposer
     tree = read_yaml(yaml, path)
 
-    models = sorted((key for key in tree if MODEL_NAME.fullmatch(str(key))), key=_number)
+    models = sorted((key for key in tree if MODEL_NAME.fullmatch(str(key))), key=_by_number)
     if "models" in tree:  # our own name for all blocks of models
         raise UserError(f"{path}: unknown key models; each model has a block of its own, such as model_0")
     try:
@@ -224,5 +224,6 @@ def _shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
-def _number(name: str) -> int:
-    return int(name.removeprefix("model_"))
+def _by_number(name: str) -> tuple[int, str]:
+    """Return what sorts model_10 behind model_9; not the number itself, which may have any number of digits."""
+    return len(name), name

@@ -99,10 +99,10 @@ def local_path(address: str) -> Path:
 
 
 def shown(address: str) -> str:
-    """Return the address as it may be printed: without password and without the query, which may hold a key."""
-    if not scheme_of(address):
-        return address
-    return re.split(r"[?#]", re.sub(r"^([^:]+:/*).*@", r"\1***@", address, flags=re.DOTALL))[0]
+    """Return the address as it may be printed: in one line, without password and query, which may hold a key."""
+    if scheme_of(address):
+        address = re.split(r"[?#]", re.sub(r"^([^:]+:/*).*@", r"\1***@", address, flags=re.DOTALL))[0]
+    return address if address.isprintable() else repr(address)
 
 
 def _transfer(url: str, file: IO[bytes], max_bytes: int, bar: "tqdm[Any]", answered: Event) -> None:

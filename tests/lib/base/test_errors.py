@@ -59,6 +59,7 @@ def test_success_returns() -> None:
         (UserError("seed is -1"), "train: seed is -1"),
         (OSError(28, "No space left on device", "models/model_0"), "train: models/model_0: No space left on device"),
         (PermissionError(13, "Permission denied", "data"), "train: data: Permission denied"),
+        (OSError(21, "Is a directory", "raw/.a.tmp", None, "raw/a"), "train: raw/a: Is a directory"),
         (OSError(28, "No space left on device"), "train: No space left on device"),
         (OSError("the disk is gone"), "train: the disk is gone"),
     ],

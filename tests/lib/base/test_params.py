@@ -324,9 +324,16 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_models_in_order_of_numbers(tmp_path: Path) -> None:
     block = {name: text for name, text in GOOD.items() if name.startswith("model_0")}
     values = GOOD | {name.replace("_0", f"_{number}"): text for name, text in block.items() for number in (10, 2)}
-    params = load_params(write(tmp_path, values))
+    path = write(tmp_path, values)
+    params = load_params(path)
     assert list(params.models) == ["model_0", "model_2", "model_10"]
     assert params.model("model_10") == params.model("model_0")
+
+    longest = f"model_1{'0' * 5000}"  # Python makes no number of so many digits
+    path.write_text(
+        f"{path.read_text()}? {longest}\n: {{arch: mlp, hidden_units: 1, epochs: 1, batch_size: 1, lr: 1}}\n"
+    )
+    assert list(load_params(path).models)[-1] == longest
 
 
 def test_unknown_model_lists_known_ones(tmp_path: Path) -> None:

@@ -250,6 +250,8 @@ def test_disk_error_stays_one(serve: Serve) -> None:
         ("me:pass@host/a", "me:***@host/a"),
         ("https://host/a", "https://host/a"),
         ("/data/a@b/?", "/data/a@b/?"),
+        ("/data/\x1b[31mred\n", r"'/data/\x1b[31mred\n'"),
+        ("http://me:pass@host/\x1b[31m", r"'http://***@host/\x1b[31m'"),
     ],
 )
 def test_shown_address(address: str, expected: str) -> None:
