@@ -56,7 +56,8 @@ DATA = _block(
 CURVE = conlist(_block(epoch=int, **_keys(float, "train_loss", "train_acc", "test_loss", "test_acc")))
 LAYERS = conlist(_block(**_keys(str, "layer", "kind", "how"), **_keys(int, "parameters", "multiply_adds")))
 CLASSES = conlist(_block(**_keys(float, "precision", "recall", "f1"), images=int))
-_STAGE = _block(outs=(conlist(_block(**_keys(str, "path", "md5"))), []), params=(dict[str, dict[str, Any]], {}))
+_OUTS = conlist(_block(**_keys(str, "path", "md5")))
+_STAGE = _block(deps=(list[Any], []), outs=(_OUTS, []), params=(dict[str, dict[str, Any]], {}))
 _PIPELINE = _block(stages=dict[str, Any])
 _LOCK = _block(stages=dict[str, _STAGE])  # type: ignore[valid-type]
 
@@ -106,7 +107,10 @@ def installed_version(library: str) -> str:
 
 def _stages_in(path: Path, kind: Any) -> dict[str, Any]:
     try:
-        tree = YAML(typ="safe", pure=True).load(path)
+        text = path.read_text(encoding="utf-8")
+        if path.name == "dvc.lock" and not text.endswith("\n"):
+            raise ValueError("cut short")  # DVC writes it in place: Ctrl-C may leave a part of it
+        tree = YAML(typ="safe", pure=True).load(text)
         TypeAdapter(kind).validate_python(tree)
     except FileNotFoundError:
         return {}

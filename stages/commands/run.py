@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from stages.commands.outputs import read_lock
 from stages.commands.yaml_files import dump_yaml, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
@@ -26,7 +27,7 @@ from stages.lib.source.fashion_mnist import RAW_FILES
 
 LOCK = Path(".dvc/tmp/run.lock")
 RAW = Path("data/raw")
-PARAMS, PIPELINE, DVC_LOCK = Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock")
+PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 STAGE_NAME = re.compile(rf"train_{MODEL_NAME.pattern}")
 # What the command `dvc` runs; but Ctrl-C in the tenth of a second that its import takes ends it without a traceback.
 START_DVC = """
@@ -73,6 +74,7 @@ def alone_in_this_folder() -> Iterator[None]:
 def run_pipeline() -> None:
     """Run it, on drawn images where the real ones cannot be had."""
     params = load_params()
+    read_lock()  # or DVC would say of a damaged one what few understand
     for obstacle in obstacles(params):
         raise UserError(obstacle)
     tell_dvc_about_git()
@@ -106,19 +108,8 @@ def obstacles(params: Params) -> Iterator[str]:
     for path in RAW.glob("*"):
         if not (path.is_file() or path.is_dir()):
             yield f"{path} is a pipe, a device or a broken link; remove it"
-    if DVC_LOCK.exists() and not is_whole(DVC_LOCK.read_text(encoding="utf-8", errors="replace")):
-        yield (
-            f"{DVC_LOCK} is cut short or in conflict; `git checkout HEAD {DVC_LOCK}` and run again: "
-            "DVC's run cache brings the results back"
-        )
     if not is_known_user():
         yield "this system does not know the user; set HOME to a folder that can be written to, and USER to a name"
-
-
-def is_whole(lock: str) -> bool:
-    """Tell whether dvc.lock is as DVC writes it, to its end. DVC writes it in place: Ctrl-C may leave a part of it."""
-    ends = lock.endswith("\n") and not lock.endswith(":\n")
-    return lock.startswith("schema:") and ends and "\n<<<<<<< " not in lock
 
 
 def is_known_user() -> bool:
