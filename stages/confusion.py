@@ -1,7 +1,8 @@
 """Look at the best model: what it confuses, and what it gets wrong with the most confidence.
 
 Loads `models/best.safetensors`, checks that it scores as it did when it was evaluated, and writes the confusion matrix,
-the metrics of each class, and pictures of right and wrong predictions. Takes some seconds.
+the metrics of each class, pictures of right and wrong predictions, and what the layers make of an image. Takes some
+seconds.
 
 Shapes: N images, K classes.
 """
@@ -25,7 +26,8 @@ from stages.lib.base.versions import check_versions
 from stages.lib.data.datasets import Split, load_split
 from stages.lib.learning.devices import pick_device, place
 from stages.lib.learning.evaluation import check_reloaded, metrics_of, predict
-from stages.lib.learning.models import load_checkpoint
+from stages.lib.learning.feature_maps import record_outputs
+from stages.lib.learning.models import Checkpoint, load_checkpoint
 
 BEST = "models/best.safetensors"
 
@@ -56,6 +58,7 @@ def main() -> None:
     wrong = np.flatnonzero(predictions_N != labels_N)
     worst = wrong[np.argsort(-confidence_N[wrong], kind="stable")][: params.confusion.mistakes].tolist()
     draw_predictions("plots/mistakes.png", f"The most confident mistakes of {best.name}", worst, probabilities_NK, test)
+    draw_feature_maps(best, test, device)
     inputs.check_unchanged()
     print(f"{best.name}: {len(wrong):,} mistakes in {len(test):,} images; the reloaded model scores as it did before")
 
@@ -87,6 +90,15 @@ def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK
     columns = math.ceil(math.sqrt(len(indices)))
     grid = plots.image_grid(test.images_N1HW[indices].squeeze(1), titles, title, test.source, columns, colours)
     plots.save(grid, path)
+
+
+def draw_feature_maps(checkpoint: Checkpoint, test: Split, device: torch.device) -> None:
+    """Draw what each layer of the model makes of the first test image."""
+    outputs, _ = record_outputs(checkpoint.model, test.images_N1HW[:1].to(device) / 255)
+    maps = {f"{each.name}\n{type(each.module).__name__}": each.after[0] for each in outputs if each.after.ndim == 4}
+    title = f"What the layers of {checkpoint.name} make of an image: {test.class_names[int(test.labels_N[0])]}"
+    shown = {name: maps_UHW.cpu().numpy() for name, maps_UHW in maps.items()}
+    plots.save(plots.feature_maps(test.images_N1HW[0, 0], shown, title, test.source), "plots/feature_maps.png")
 
 
 if __name__ == "__main__":

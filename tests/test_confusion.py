@@ -26,6 +26,7 @@ OUTPUTS = {
     "plots/per_class.csv",
     "plots/predictions.png",
     "plots/mistakes.png",
+    "plots/feature_maps.png",
 }
 BEST = "models/best.safetensors"
 TEST = "data/prepared/test.safetensors"
