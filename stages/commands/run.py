@@ -96,11 +96,12 @@ def obstacles(params: Params) -> Iterator[str]:
     """Yield what DVC would ignore in silence, wait for without end, or end at without a word of the way back."""
     stages = load_yaml(PIPELINE).get("stages") or {}
     trained = [str(stage).removeprefix("train_") for stage in stages if STAGE_NAME.fullmatch(str(stage))]
+    evaluated = str(stages["evaluate"]) if "evaluate" in stages else ""
     for name, model in params.models.items():
-        if name not in trained:
+        if name not in trained or f"models/{name}.safetensors" not in evaluated:
             yield (
-                f"params.yaml has {name}, but dvc.yaml has no stage that trains it; take {name} out of params.yaml, "
-                f"and `make model NAME={name} ARCH={model.arch}` adds both"
+                f"params.yaml has {name}, but dvc.yaml does not train and evaluate it; take {name} out of both, and "
+                f"`make model NAME={name} ARCH={model.arch}` adds all that it takes"
             )
     for name in trained:
         if name not in params.models:

@@ -26,18 +26,18 @@ stages:
   prepare:
     cmd: echo prepared > prepared
     outs: [prepared]
-  train_model_0:
-    cmd: echo Epoch 1 of model_0 && cp prepared model_0
+"""
+for number in range(3):
+    PIPELINE += f"""
+  train_model_{number}:
+    cmd: echo Epoch 1 of model_{number} && cp prepared models/model_{number}.safetensors
     deps: [prepared]
-    outs: [model_0]
-  train_model_1:
-    cmd: echo Epoch 1 of model_1 && cp prepared model_1
-    deps: [prepared]
-    outs: [model_1]
-  train_model_2:
-    cmd: echo Epoch 1 of model_2 && cp prepared model_2
-    deps: [prepared]
-    outs: [model_2]
+    outs: [models/model_{number}.safetensors]
+"""
+PIPELINE += f"""
+  evaluate:
+    cmd: 'true'
+    deps: {[f"models/model_{number}.safetensors" for number in range(3)]}
 """
 NOBODY = "http://127.0.0.1:1/"  # nobody listens there
 NEW = (".dvc/tmp/run.lock",)  # which a refused run may leave
@@ -46,9 +46,10 @@ WARNING = "NOT FashionMNIST"
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of four stages that has been compared, without git: an unpacked archive. Not to be changed."""
+    """A project of small stages that has been compared, without git: an unpacked archive. Not to be changed."""
     folder = tmp_path_factory.mktemp("unpacked")
     (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "models").mkdir()
     shutil.copytree(PROJECT / "metrics", folder / "metrics")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
     return folder
@@ -67,7 +68,7 @@ def test_trained_together_with_a_log_each(project: Path, capsys: pytest.CaptureF
     assert run.train_together(workers=2) == 0
     printed = capsys.readouterr().out.splitlines()
     for number in (0, 1):
-        assert (project / f"model_{number}").exists()
+        assert (project / f"models/model_{number}.safetensors").exists()
         log = (project / f"logs/train_model_{number}.log").read_text().splitlines()
         assert f"Epoch 1 of model_{number}" in log
         assert [line for line in printed if line.startswith(f"model_{number} | ")] == [
@@ -78,7 +79,7 @@ def test_trained_together_with_a_log_each(project: Path, capsys: pytest.CaptureF
 def test_failed_training_fails_the_run(project: Path) -> None:
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo Epoch 1 of model_1", "false"))
     assert run.train_together(workers=2) != 0
-    assert (project / "model_0").exists()
+    assert (project / "models/model_0.safetensors").exists()
 
 
 def test_failure_before_the_trainings(project: Path) -> None:
@@ -89,7 +90,7 @@ def test_failure_before_the_trainings(project: Path) -> None:
 
 def test_cores_for_one_training(project: Path) -> None:
     assert run.train_together(workers=1) == 0
-    assert not (project / "model_0").exists()
+    assert not (project / "models/model_0.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_ends_with_the_comparison(project: Path, set_params: SetParams, run_stag
     assert (done.returncode, done.stderr) == (0, "")
     assert "\nbest by " in done.stdout
     assert done.stdout.count(WARNING) == 2
-    assert (project / "model_1").exists()
+    assert (project / "models/model_1.safetensors").exists()
 
 
 def test_without_a_mirror(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
@@ -221,6 +222,12 @@ def test_model_without_a_stage(project: Path, set_params: SetParams, stage_refus
     line = stage_refusal("commands.run", new=NEW)
     assert "params.yaml has model_3" in line
     assert "`make model NAME=model_3 ARCH=mlp`" in line
+
+
+def test_model_that_is_not_evaluated(project: Path, set_params: SetParams, stage_refusal: StageRefusal) -> None:
+    set_params({"model_3": model_params("mlp").model_dump(exclude_none=True)})
+    (project / "dvc.yaml").write_text(PIPELINE + "  train_model_3:\n    cmd: 'true'\n")
+    assert "evaluate" in stage_refusal("commands.run", new=NEW)
 
 
 def test_stage_without_a_model(project: Path, stage_refusal: StageRefusal) -> None:
