@@ -135,7 +135,7 @@ def have_raw_files(params: FetchParams) -> bool:
     """Fetch the raw files, unless they are here or in DVC's cache. Returns False where no mirror can be reached.
 
     Raises:
-        UserError: a mirror was reached, but none gave the files whole.
+        UserError: a mirror was reached, but none gave the files whole; or drawn images would replace published ones.
     """
     from stages.lib.source.mirrors import NoMirrorReached, all_whole, fetch_from_mirrors, mirrors_in_order
 
@@ -144,10 +144,27 @@ def have_raw_files(params: FetchParams) -> bool:
     try:
         fetch_from_mirrors(RAW_FILES, mirrors_in_order(params.mirrors), RAW)
     except NoMirrorReached as error:
-        # --force: DVC would ask before it replaces a damaged file.
-        if dvc("checkout", "--quiet", "--force", "fetch", quiet=True) == 0 and all_whole(RAW_FILES, RAW):
+        if taken_from_dvc_cache():
             return True
+        if any(all_whole([file], RAW) for file in RAW_FILES):
+            raise
         print(f"run: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def taken_from_dvc_cache() -> bool:
+    """Put the raw files in place from DVC's cache, where files lie by md5 checksum. Returns False if it lacks one.
+
+    `dvc checkout --force` deletes the whole folder before it looks whether it has the files.
+    """
+    from stages.lib.source.download import SourceError
+    from stages.lib.source.mirrors import put_in_place
+
+    cache = subprocess.run([*DVC, "cache", "dir"], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    try:
+        put_in_place({file: Path(cache, "files/md5", file.md5[:2], file.md5[2:]) for file in RAW_FILES}, RAW)
+    except (SourceError, FileNotFoundError):
         return False
     return True
 
@@ -206,10 +223,9 @@ def train_alone(stage: str) -> int:
     return process.returncode
 
 
-def dvc(*arguments: str, quiet: bool = False) -> int:
+def dvc(*arguments: str) -> int:
     """Run DVC and return its exit status. Ctrl-C reaches DVC and its stage as well: wait until they have cleaned up."""
-    silence = subprocess.DEVNULL if quiet else None
-    with subprocess.Popen([*DVC, *arguments], stdout=silence, stderr=silence) as process:
+    with subprocess.Popen([*DVC, *arguments]) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:

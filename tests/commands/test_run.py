@@ -144,32 +144,48 @@ def test_without_a_mirror(project: Path, set_params: SetParams, run_stage: RunSt
     assert (project / "params.yaml").read_text().split() == before.replace("fashion-mnist", "synthetic", 1).split()
 
 
-def test_damaged_raw_file_without_a_mirror(
-    project: Path,
-    set_params: SetParams,
-    run_stage: RunStage,
-    monkeypatch: pytest.MonkeyPatch,
-    survived: Callable[[str], None],
-) -> None:
-    """It comes back from DVC's cache: drawn images do not take the place of the real ones."""
+@pytest.fixture
+def raw_files(project: Path, set_params: SetParams, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The published files: in data/raw, where the second is damaged, whole in DVC's cache, and on no mirror."""
     good = {name: name.encode() * 100 for name in ("images.gz", "labels.gz")}
-    (project / "data/raw").mkdir(parents=True)
-    for name, content in good.items():
-        (project / "data/raw" / name).write_bytes(content)
-    (project / "dvc.yaml").write_text(f"{PIPELINE}  fetch:\n    cmd: 'true'\n    outs: [data/raw: {{persist: true}}]\n")
-    assert run.dvc("repro", "fetch") == 0
     published = [
         RawFile(name, len(data), sha256(data).hexdigest(), md5(data).hexdigest()) for name, data in good.items()
     ]
     monkeypatch.setattr(run, "RAW_FILES", published)
     set_params({"fetch.mirrors": [NOBODY]})
-
+    (project / "data/raw").mkdir(parents=True)
+    for name, content in good.items():
+        (project / "data/raw" / name).write_bytes(content)
+    (project / "dvc.yaml").write_text(PIPELINE + "  fetch:\n    cmd: 'true'\n    outs: [data/raw: {persist: true}]\n")
+    assert run.dvc("repro", "fetch") == 0
     (project / "data/raw/labels.gz").write_bytes(b"cut short")
+    return good
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_damaged_raw_file_without_a_mirror(
+    raw_files: dict[str, bytes], project: Path, run_stage: RunStage, survived: Callable[[str], None]
+) -> None:
+    """It comes back from DVC's cache."""
     done = run_stage("commands.run")
     assert WARNING not in done.stdout
-    assert {path.name: path.read_bytes() for path in (project / "data/raw").iterdir()} == good
+    assert contents(project / "data/raw") == raw_files
     assert load_params().fetch.source == "fashion-mnist"
     survived("damaged raw file, no network")
+
+
+def test_drawn_images_replace_no_published_ones(
+    raw_files: dict[str, bytes], project: Path, run_stage: RunStage
+) -> None:
+    shutil.rmtree(project / ".dvc/cache")
+    done = run_stage("commands.run")
+    assert done.returncode == 1
+    assert NOBODY in done.stderr.splitlines()[-1]
+    assert load_params().fetch.source == "fashion-mnist"
+    assert contents(project / "data/raw") == raw_files | {"labels.gz": b"cut short"}
 
 
 def test_two_at_once(project: Path, set_params: SetParams, survived: Callable[[str], None]) -> None:

@@ -54,7 +54,7 @@ def fetch_from_mirrors(files: Sequence[RawFile], mirrors: Sequence[str], target:
     for mirror in mirrors:
         try:
             found, origin = _find(mirror, files)
-            _put_in_place(found, target)
+            put_in_place(found, target)
         except SourceError as trouble:
             troubles.append((mirror, trouble))
             if len(troubles) < len(mirrors):
@@ -100,6 +100,19 @@ def check_whole(path: Path, file: RawFile) -> None:
     md5 = hashlib.md5(content, usedforsecurity=False)
     if (hashlib.sha256(content).hexdigest(), md5.hexdigest()) != (file.sha256, file.md5):
         raise SourceError(f"{file.name}: the right size, but other content")
+
+
+def put_in_place(found: dict[RawFile, Path], target: Path) -> None:
+    """Copy the files beside their targets in the folder `target`, and move them over when the last copy is whole.
+
+    Raises:
+        SourceError: a file is missing, or not what it should be.
+    """
+    with ExitStack() as stack:
+        for file, path in found.items():
+            temporary = stack.enter_context(replacing(target / file.name))
+            shutil.copyfile(path, temporary)
+            check_whole(temporary, file)
 
 
 def _find(mirror: str, files: Sequence[RawFile]) -> tuple[dict[RawFile, Path], str]:
@@ -152,12 +165,3 @@ def _cached(mirror: str, file: RawFile, downloaded: list[RawFile]) -> Path:
         except OSError as error:
             why = error.strerror or "no permission"
             raise UserError(f"cannot keep downloads in {cache} ({why}); set XDG_CACHE_HOME to another folder") from None
-
-
-def _put_in_place(found: dict[RawFile, Path], target: Path) -> None:
-    """Copy the files beside their targets, and move them over when the last copy is whole."""
-    with ExitStack() as stack:
-        for file, path in found.items():
-            temporary = stack.enter_context(replacing(target / file.name))
-            shutil.copyfile(path, temporary)
-            check_whole(temporary, file)
