@@ -54,7 +54,7 @@ def check_reloaded(path: str, now: dict[str, object], record: str) -> None:
     """
     before = read_json(record)
     for key, value in now.items():
-        if not _is_close(value, before.get(key), abs_tol=0.05 if "acc" in key else 0.0):
+        if not _is_close(value, before.get(key), abs_tol=0.05 if "acc" in key else 1e-5):
             raise Outdated(path, f"has {key} {value!r:.12}, but {record} says {before.get(key)!r:.12}")
 
 

@@ -1,5 +1,8 @@
 """Predictions for a whole split, the lecture's means over batches, and the exact metrics."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stages.lib.data.datasets import make_loader
-from stages.lib.learning.evaluation import accuracy_pct, mean_over_batches, metrics_of, predict_logits
-from tests.helpers import MakeSplit
+from stages.lib.learning.evaluation import (
+    accuracy_pct,
+    check_reloaded,
+    mean_over_batches,
+    metrics_of,
+    predict_logits,
+)
+from tests.helpers import MakeSplit, refusal
 
 
 class Brightness(nn.Module):
@@ -121,3 +130,29 @@ def test_weight_of_a_short_last_batch() -> None:
 def test_confident_predictions(classes: list[int], loss: float, accuracy: float) -> None:
     metrics = metrics_of(1000.0 * torch.eye(10)[classes], torch.tensor([0, 1]), 32)
     assert (metrics.loss, metrics.accuracy) == (loss, accuracy)
+
+
+@pytest.mark.parametrize(
+    ("key", "now", "then", "same"),
+    [
+        ("loss", 0.5, 0.50004, True),
+        ("loss", 0.5, 0.50006, False),
+        ("loss", 2.1e-5, 2.4e-5, True),  # float32 has few digits left there
+        ("loss", 2.1e-5, 1.0, False),
+        ("accuracy", 88.0, 88.04, True),
+        ("accuracy", 88.0, 88.06, False),
+        ("accuracy", 100.0, 100, True),
+        ("loss", 0.5, None, False),
+        ("loss", 0.5, "0.5", False),
+        ("loss", 0.5, float("nan"), False),
+        ("model", "model_1", "model_1", True),
+        ("model", "model_1", "model_10", False),
+    ],
+)
+def test_reloaded_model_is_as_recorded(tmp_path: Path, key: str, now: object, then: object, same: bool) -> None:
+    record = tmp_path / "best.json"
+    record.write_text(json.dumps({key: then}))
+    if same:
+        check_reloaded("model", {key: now}, str(record))
+    else:
+        assert f"{key} {now!r}, but {record}" in refusal(check_reloaded, "model", {key: now}, str(record))
