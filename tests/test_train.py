@@ -418,6 +418,7 @@ build = Ours
         ("self.layers(x).bfloat16()", "bfloat16"),
         ("(self.layers(x), 0) if self.training else self.layers(x)", "tuple"),
         ("self.layers(x)[:1] if self.training else self.layers(x)", "[1, 10]"),
+        ("nn.functional.dropout(self.layers(x))", "random"),
         ("self.layers(x).detach()", "no weight"),
         ("self.requires_grad_(False).layers(x)", "no weight"),
     ],

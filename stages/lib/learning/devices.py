@@ -36,8 +36,9 @@ def pick_device(wanted: str) -> torch.device:
             raise UserError(f"there are more processes than GPUs here; train.processes can be {gpus} at most")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
-        # cuDNN would round the inputs of convolutions to 10 bits (TF32), and add in another order each time.
-        torch.backends.cudnn.allow_tf32 = False
+        # cuDNN would round the inputs of convolutions to 10 bits (TF32), and add in another order each time. Products
+        # of matrices would be rounded where an environment variable says so.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
     if device.type == "mps" and is_distributed():
         raise UserError("train.device mps takes one process; set train.processes to 1, or train.device to cpu")

@@ -51,10 +51,12 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_gpu_is_exact_and_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True, mps=False)
+    torch.backends.cuda.matmul.allow_tf32 = True  # as an environment variable does
     with torch.backends.cudnn.flags(deterministic=False, allow_tf32=True):
         pick_device("auto")
         assert torch.backends.cudnn.deterministic
         assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_mps_takes_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
