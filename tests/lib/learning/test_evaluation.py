@@ -144,7 +144,6 @@ def test_confident_predictions(classes: list[int], loss: float, accuracy: float)
         ("accuracy", 100.0, 100, True),
         ("loss", 0.5, None, False),
         ("loss", 0.5, "0.5", False),
-        ("loss", 0.5, float("nan"), False),
         ("model", "model_1", "model_1", True),
         ("model", "model_1", "model_10", False),
     ],
