@@ -69,9 +69,10 @@ def check_training(model: nn.Module, params: ModelParams, train: Split, world: W
     smallest = max(1, batch_sizes(len(train), params.batch_size)[-1] // world.size)
     images_B1HW = torch.zeros(smallest, 1, 28, 28, device=next(model.parameters()).device)
     file = f"stages/architectures/{params.arch}.py"
+    model.train()
     try:
         with kept_as_it_is(model):
-            logits_BK = model.train()(images_B1HW)
+            logits_BK = model(images_B1HW)
     except ValueError as error:  # of batch normalization
         if smallest > 1:
             raise
