@@ -263,7 +263,8 @@ def test_versions_are_those_of_the_run(results: Path, report: Report) -> None:
     """A report of results that another torch has made says so."""
     of_compare, of_older = ({"params": {"versions.toml": {"matplotlib": number}}} for number in ("0.1.2", "0.0.7"))
     (results / "dvc.yaml").write_text(json.dumps({"stages": {"compare": {}}}))
-    (results / "dvc.lock").write_text(json.dumps({"stages": {"compare": of_compare, "older": of_older}}))
+    lock = {"stages": {"compare": of_compare, "older": of_older}}
+    (results / "dvc.lock").write_text(json.dumps(lock) + "\n")
     assert re.search(r"matplotlib 0\.1\.2 \(now \d", text_of(report()))
 
 
