@@ -64,6 +64,7 @@ def project(unpacked: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) ->
     return workspace
 
 
+@pytest.mark.slow
 def test_trained_together_with_a_log_each(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.train_together(workers=2) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -76,6 +77,7 @@ def test_trained_together_with_a_log_each(project: Path, capsys: pytest.CaptureF
         ]
 
 
+@pytest.mark.slow
 def test_failed_training_fails_the_run(project: Path) -> None:
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo Epoch 1 of model_1", "false"))
     assert run.train_together(workers=2) != 0
@@ -124,6 +126,7 @@ def test_ctrl_c_while_dvc_imports(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
+@pytest.mark.slow
 def test_ends_with_the_comparison(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
     set_params({"fetch.source": "synthetic"})
     done = run_stage("commands.run")
@@ -133,6 +136,7 @@ def test_ends_with_the_comparison(project: Path, set_params: SetParams, run_stag
     assert (project / "models/model_1.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_without_a_mirror(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
     set_params({"fetch.mirrors": [NOBODY]})
     before = (project / "params.yaml").read_text()
@@ -166,6 +170,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_damaged_raw_file_without_a_mirror(
     raw_files: dict[str, bytes], project: Path, run_stage: RunStage, survived: Callable[[str], None]
 ) -> None:
@@ -188,6 +193,7 @@ def test_drawn_images_replace_no_published_ones(
     assert contents(project / "data/raw") == raw_files | {"labels.gz": b"cut short"}
 
 
+@pytest.mark.slow
 def test_two_at_once(project: Path, set_params: SetParams, survived: Callable[[str], None]) -> None:
     """The second waits for the first: both would write the same raw files."""
     set_params({"fetch.source": "synthetic"})
@@ -283,6 +289,7 @@ def test_outside_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_failed_stage_fails_the_run(project: Path, set_params: SetParams, run_stage: RunStage) -> None:
     set_params({"fetch.source": "synthetic"})
     (project / "dvc.yaml").write_text(PIPELINE.replace("echo prepared > prepared", "false"))
