@@ -43,8 +43,8 @@ COMPARISON = _block(
     models=dict[Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$")], _ROW],  # type: ignore[valid-type]
     pairs=list[_PAIR],  # type: ignore[valid-type]
 )
-EVALUATION = _block(images=int)
-TRAINING = _block(watched=str)
+EVALUATION = _block(**_keys(int, "images", "undecided"), never_predicted=list[str])
+TRAINING = _block(watched=str, **_keys(float, "train_acc", "test_acc"))
 DATA = _block(
     source=str,
     sha256=dict[str, str],

@@ -28,6 +28,7 @@ from stages.lib.base.versions import read_versions
 from stages.lib.results.summary import pair_text
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
+FAR_POINTS = 2  # a gap between two accuracies, in points of percent, that the report takes for large
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
 
@@ -64,15 +65,20 @@ def gather() -> dict[str, Any]:
     comparison = outputs.read_checked("metrics/compare.json", outputs.COMPARISON)
     names = list(comparison["models"])
     lock = outputs.read_lock()
+    evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
+    trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
     seconds = {name: train_seconds(name) for name in names}
     speeds = {name: images_per_second(name) for name in names}
     return {
         "comparison": comparison,
         "models": comparison["models"],
         "best": {"name": comparison["best"], **comparison["models"][comparison["best"]]},
-        "images": outputs.read_checked(f"metrics/eval/{comparison['best']}.json", outputs.EVALUATION)["images"],
+        "evaluated": evaluated,
         "data": outputs.read_checked("metrics/data.json", outputs.DATA),
-        "trained": {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names},
+        "trained": trained,
+        "far_points": FAR_POINTS,
+        "overfit": [name for name in names if excess_points(trained[name]) >= FAR_POINTS],
+        "underfit": find_underfit(trained),
         "train_seconds": seconds,
         "images_per_second": speeds,
         "machine": machine(),
@@ -102,10 +108,24 @@ def picture(path: str | Path, alt: str) -> dict[str, Any]:
     size = content[PNG_SIZE]
     return {
         "src": f"data:image/png;base64,{base64.b64encode(content).decode()}",
+        "inches": int.from_bytes(size[:4], "big") / plots.STYLE["savefig.dpi"],
         "width": int.from_bytes(size[:4], "big"),
         "height": int.from_bytes(size[4:], "big"),
         "alt": alt,
     }
+
+
+def excess_points(training: dict[str, Any]) -> float:
+    """Return by how many points a model is better on its training images than on those held out."""
+    return float(training["train_acc"] - training["test_acc"])
+
+
+def find_underfit(trained: dict[str, dict[str, Any]]) -> str | None:
+    """Return the model that is far behind another on training images and last on those held out; None if none is."""
+    worst, best = (choose(trained, key=lambda name: trained[name]["train_acc"]) for choose in (min, max))
+    behind = trained[best]["train_acc"] - trained[worst]["train_acc"] >= FAR_POINTS
+    last = trained[worst]["test_acc"] == min(each["test_acc"] for each in trained.values())
+    return worst if behind and last and excess_points(trained[worst]) < FAR_POINTS else None
 
 
 def speed_chart(

@@ -25,6 +25,7 @@ from tests.helpers import RunStage, StageRefusal, set_keys
 NAMES = ("model_0", "model_1", "model_2")
 PICTURES = (
     "plots/accuracy.png",
+    "plots/recall.png",
     "plots/curves.png",
     "plots/confusion.png",
     "plots/predictions.png",
@@ -32,8 +33,13 @@ PICTURES = (
     "plots/reliability.png",
     "plots/costs.png",
     "plots/filters.png",
+    "plots/feature_maps.png",
+    "plots/data/first_image.png",
     "plots/data/grid.png",
 )
+NO_GAPS = {"never_predicted": [], "undecided": 0}
+LAYERS_HEADER = ["layer", "kind", "input", "output", "how", "parameters", "multiply_adds"]
+RELU = ("block.3", "ReLU", "10", "10", "", 0, 0)
 HOSTILE = "<script>alert('T-shirt')</script> & \"top\""
 
 
@@ -57,8 +63,10 @@ def results(workspace: Path) -> Path:
             "multiply_adds": (7_940, 7_940, 1_133_860)[number],
             "file_bytes": 32_424,
         }
-        write_json(workspace / f"metrics/eval/{name}.json", {"images": 10_000})
-        write_json(workspace / f"metrics/train/{name}.json", {"watched": "test"})
+        gaps = {"never_predicted": ["Dress"], "undecided": 1_663} if name == "model_1" else NO_GAPS
+        write_json(workspace / f"metrics/eval/{name}.json", {"images": 10_000, **gaps})
+        trained = {"train_acc": (84.05, 75.94, 88.12)[number], "test_acc": (83.43, 75.02, 88.35)[number]}
+        write_json(workspace / f"metrics/train/{name}.json", {"watched": "test", **trained})
         (workspace / f"models/{name}.safetensors").write_text(name)
         write_timing(name, [name], {"train_seconds": (12.1, 7.8, 173.3)[number], "threads": 1})
         header = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
@@ -68,8 +76,9 @@ def results(workspace: Path) -> Path:
             ("block.1", "Flatten", "10x7x7", "490", "10 * 7 * 7 = 490", 0, 0),
             ("block.2", "Linear", "490", "10", "", 4910, 4900),
         ]
-        header = ["layer", "kind", "input", "output", "how", "parameters", "multiply_adds"]
-        write_csv(workspace / f"plots/layers/{name}.csv", header, layers)
+        if name == "model_1":
+            layers.append(RELU)
+        write_csv(workspace / f"plots/layers/{name}.csv", LAYERS_HEADER, layers)
     pair = {
         "first": "model_0",
         "second": "model_1",
@@ -223,6 +232,95 @@ def test_where_7_times_7_comes_from(report: Report) -> None:
     text = text_of(report())
     assert "10 \N{MULTIPLICATION SIGN} 14 \N{MULTIPLICATION SIGN} 14" in text
     assert "10 · 7 · 7 = 490" in text
+
+
+class TestGaps:
+    """What a model never answers, for how many images it cannot decide, and why."""
+
+    def test_said_in_words(self, report: Report) -> None:
+        text = text_of(report())
+        assert re.search(r"model_1 never answers Dress and gives all classes the same probability for 1,663", text)
+        assert "model_0 never answers" not in text
+        assert "model_0 gives all classes" not in text
+
+    @pytest.mark.parametrize(("gaps", "said"), [({"undecided": 0}, "never"), ({"never_predicted": []}, "gives")])
+    def test_one_of_the_two(self, results: Path, report: Report, gaps: dict[str, Any], said: str) -> None:
+        edit(results / "metrics/eval/model_1.json", **gaps)
+        text = text_of(report())
+        assert f"model_1 {said}" in text
+        assert ("model_1 never answers" in text) is (said == "never")
+        assert ("all classes the same probability for" in text) is (said == "gives")
+
+    def test_nothing_to_say(self, results: Path, report: Report) -> None:
+        edit(results / "metrics/eval/model_1.json", **NO_GAPS)
+        text = text_of(report())
+        assert "Every model answers each class" in text
+        assert "never answers" not in text
+        assert "mlp_hidden" not in text
+
+    def test_class_name_is_text(self, results: Path, report: Report) -> None:
+        edit(results / "metrics/eval/model_1.json", never_predicted=[HOSTILE, "Bag"])
+        html = report()
+        assert HOSTILE not in html
+        assert f"never answers {HOSTILE}, Bag" in text_of(html)
+
+    def test_relu_is_the_reason(self, report: Report) -> None:
+        text = text_of(report())
+        assert re.search(r"model_1 ends in a ReLU .*block\.3", text)
+        assert "model_0 ends in a ReLU" not in text
+
+    def test_another_reason(self, results: Path, report: Report) -> None:
+        """A model that does not end in a ReLU has gaps for reasons that the report does not know."""
+        edit(results / "metrics/eval/model_0.json", never_predicted=["Bag"])
+        text = text_of(report())
+        assert "model_0 never answers Bag" in text
+        assert "model_0 ends in a ReLU" not in text
+
+    @pytest.mark.parametrize("arch", ["mlp", "own"])
+    def test_what_to_try(self, results: Path, report: Report, arch: str) -> None:
+        set_keys(results / "params.yaml", {"model_1.arch": arch})
+        assert ("dvc exp run -S model_1.arch=mlp_hidden" in text_of(report())) is (arch == "mlp")
+
+
+class TestOverfitting:
+    """Training accuracy beside the accuracy on images held out."""
+
+    def test_both_accuracies(self, report: Report) -> None:
+        text = text_of(report())
+        assert "model_1 75.94 % of the training and 75.02 % of the test images" in text
+
+    def test_lecture_question_answered(self, report: Report) -> None:
+        text = text_of(report())
+        assert "no model overfits" in text
+        assert "model_1 is the weakest on its training images as well" in text
+
+    def test_model_that_overfits(self, results: Path, report: Report) -> None:
+        edit(results / "metrics/train/model_2.json", train_acc=97.5)
+        text = text_of(report())
+        assert "model_2 overfits" in text
+        assert "no model overfits" not in text
+
+    def test_weakest_overfits(self, results: Path, report: Report) -> None:
+        edit(results / "metrics/train/model_1.json", test_acc=60.0)
+        text = text_of(report())
+        assert "model_1 overfits" in text
+        assert "the weakest on its training images" not in text
+
+    def test_models_alike(self, results: Path, report: Report) -> None:
+        for name in NAMES:
+            edit(results / f"metrics/train/{name}.json", train_acc=84.0, test_acc=83.9)
+        assert "the weakest" not in text_of(report())
+
+    def test_validation_images(self, results: Path, report: Report) -> None:
+        for name in NAMES:
+            edit(results / f"metrics/train/{name}.json", watched="validation")
+        assert "75.94 % of the training and 75.02 % of the validation images" in text_of(report())
+
+
+def test_hashes_folded_away(report: Report) -> None:
+    html = report()
+    before = html[: html.index("3aede38d")]
+    assert before.rindex("<details") > before.rfind("</details>")
 
 
 @pytest.mark.parametrize("source", ["fashion-mnist", "synthetic"])
@@ -416,13 +514,24 @@ def test_missing_file(results: Path, stage_refusal: StageRefusal, missing: str) 
     assert f"{missing} is missing" in stage_refusal("commands.report")
 
 
-@pytest.mark.parametrize("key", ["models", "chosen_on", "pairs"])
-def test_outputs_of_older_code(results: Path, stage_refusal: StageRefusal, key: str) -> None:
-    comparison = read_json(results / "metrics/compare.json")
-    del comparison[key]
-    write_json(results / "metrics/compare.json", comparison)
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("metrics/compare.json", "models"),
+        ("metrics/compare.json", "chosen_on"),
+        ("metrics/compare.json", "pairs"),
+        ("metrics/eval/model_0.json", "never_predicted"),
+        ("metrics/eval/model_0.json", "undecided"),
+        ("metrics/train/model_0.json", "train_acc"),
+        ("metrics/train/model_0.json", "test_acc"),
+    ],
+)
+def test_outputs_of_older_code(results: Path, stage_refusal: StageRefusal, file: str, key: str) -> None:
+    block = read_json(results / file)
+    del block[key]
+    write_json(results / file, block)
     line = stage_refusal("commands.report")
-    assert "metrics/compare.json" in line
+    assert file in line
     assert key in line
 
 
@@ -433,6 +542,8 @@ def test_outputs_of_older_code(results: Path, stage_refusal: StageRefusal, key: 
         ("metrics/compare.json", "models.model_1.accuracy"),
         ("metrics/compare.json", "pairs.0.p_value_holm"),
         ("metrics/eval/model_2.json", "images"),
+        ("metrics/eval/model_0.json", "undecided"),
+        ("metrics/train/model_0.json", "train_acc"),
         ("metrics/data.json", "counts.train"),
     ],
 )
@@ -451,6 +562,7 @@ def test_no_number(results: Path, stage_refusal: StageRefusal, file: str, key: s
         ("metrics/compare.json", "best"),
         ("metrics/compare.json", "models.model_1.architecture"),
         ("metrics/train/model_1.json", "watched"),
+        ("metrics/eval/model_1.json", "never_predicted.0"),
         ("metrics/data.json", "source"),
     ],
 )
@@ -464,7 +576,12 @@ def test_no_text(results: Path, stage_refusal: StageRefusal, file: str, key: str
 @pytest.mark.parametrize("value", [0, "a", None, [1], {"model_1": 1}])
 @pytest.mark.parametrize(
     ("file", "key"),
-    [("metrics/compare.json", "models"), ("metrics/compare.json", "pairs"), ("metrics/data.json", "shared_images")],
+    [
+        ("metrics/compare.json", "models"),
+        ("metrics/compare.json", "pairs"),
+        ("metrics/data.json", "shared_images"),
+        ("metrics/eval/model_0.json", "never_predicted"),
+    ],
 )
 def test_no_block(results: Path, stage_refusal: StageRefusal, file: str, key: str, value: object) -> None:
     set_value(results / file, key, value)
@@ -521,6 +638,9 @@ PROBE = """
   const head = (id, name) => [...document.querySelectorAll(`#${id} thead th`)].find((th) => th.textContent === name);
   const click = (id, name) => { head(id, name).querySelector("button").click(); return first(id); };
   const found = {
+    cut_off: [...document.querySelectorAll(".scroll, .frame")].filter((box) => box.scrollWidth > box.clientWidth + 1)
+      .map((box) => [getComputedStyle(box).maskImage !== "none", box.tabIndex,
+        box.matches(".scroll") || getComputedStyle(box.parentNode.querySelector(".drag")).display !== "none"]),
     pictures: [...document.images].map((image) => [image.naturalWidth, image.naturalHeight, image.clientWidth]),
     requests: performance.getEntriesByType("resource").map((entry) => entry.name)
       .filter((name) => !name.startsWith("data:")),
@@ -533,6 +653,7 @@ PROBE = """
     by_training: click("models", "Training, s"),
     by_name: click("models", "Model"),
     by_class: click("classes", "Class"),
+    letters: [...document.images].map((image) => 9 / 72 * 150 * image.clientWidth / image.naturalWidth),
     still_marked: document.querySelectorAll("#models [aria-sort]").length,
   };
   return found;
@@ -574,6 +695,17 @@ class TestInABrowser:
         assert found["by_name"] == ["model_0", "model_1", "model_2"]
         assert found["by_class"] == [HOSTILE, "Bag", "Trouser"]
         assert found["still_marked"] == 1
+
+    def test_phone_says_that_it_scrolls(self, results: Path, report: Report, tmp_path: Path) -> None:
+        report()
+        found = probe(results, tmp_path / "profile", width=390)
+        assert len(found["cut_off"]) > len(PICTURES)
+        assert [box for box in found["cut_off"] if box != [True, 0, True]] == []
+
+    def test_phone_letters_can_be_read(self, results: Path, report: Report, tmp_path: Path) -> None:
+        report()
+        found = probe(results, tmp_path / "profile", width=390)
+        assert min(found["letters"]) >= 9  # CSS pixels, for a label of 9 points in a picture of 150 dpi
 
     @pytest.mark.parametrize("width", [320, 390, 768, 1280])
     def test_never_wider_than_the_window(self, results: Path, report: Report, tmp_path: Path, width: int) -> None:
