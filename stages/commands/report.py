@@ -28,6 +28,7 @@ from stages.lib.base.versions import read_versions
 from stages.lib.results.summary import pair_text
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
+PIXELS_PER_INCH = 150  # of every picture: stages/lib/plots.py saves them so
 FAR_POINTS = 2  # a gap between two accuracies, in points of percent, that the report takes for large
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
@@ -108,7 +109,7 @@ def picture(path: str | Path, alt: str) -> dict[str, Any]:
     size = content[PNG_SIZE]
     return {
         "src": f"data:image/png;base64,{base64.b64encode(content).decode()}",
-        "inches": int.from_bytes(size[:4], "big") / plots.STYLE["savefig.dpi"],
+        "inches": int.from_bytes(size[:4], "big") / PIXELS_PER_INCH,
         "width": int.from_bytes(size[:4], "big"),
         "height": int.from_bytes(size[4:], "big"),
         "alt": alt,

@@ -637,6 +637,8 @@ PROBE = """
   const first = (id) => [...document.querySelectorAll(`#${id} tbody tr`)].map((row) => row.cells[0].textContent);
   const head = (id, name) => [...document.querySelectorAll(`#${id} thead th`)].find((th) => th.textContent === name);
   const click = (id, name) => { head(id, name).querySelector("button").click(); return first(id); };
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  await new Promise((done) => setTimeout(done, 200)); // until the sizes are noticed
   const found = {
     cut_off: [...document.querySelectorAll(".scroll, .frame")].filter((box) => box.scrollWidth > box.clientWidth + 1)
       .map((box) => [getComputedStyle(box).maskImage !== "none", box.tabIndex,
