@@ -41,23 +41,26 @@ def the_rest(process: "subprocess.Popen[str]") -> str:
     return process.stdout.read()
 
 
-def test_code_edited(training: Training) -> None:
+def test_code_edited(training: Training, survived: Callable[[str], None]) -> None:
     process = training("dvc repro --single-item train_model_0", 300)
     with Path("stages/architectures/linear.py").open("a") as file:
         file.write("# another comment\n")
     assert "linear.py" in the_rest(process)
     assert not Path("models/model_0.safetensors").exists()
+    survived("edit during a training")
 
 
-def test_second_experiment_during_the_first(training: Training, shell: Shell) -> None:
+def test_second_experiment_during_the_first(training: Training, shell: Shell, survived: Callable[[str], None]) -> None:
     process = training("dvc exp run -S model_0.lr=0.05 train_model_0", 1500)
     shell("dvc exp run -S model_0.lr=0.0001 train_model_0", status=255)  # the first is still running
     assert "model_0 in params.yaml" in the_rest(process)
     assert "0.0001" not in Path("dvc.lock").read_text()
+    survived("edit during a training")
 
 
-def test_dvc_killed_alone(training: Training) -> None:
+def test_dvc_killed_alone(training: Training, survived: Callable[[str], None]) -> None:
     process = training("dvc repro --single-item train_model_0", 1500)
     os.kill(process.pid, signal.SIGKILL)
     assert "Epoch: 1500" not in the_rest(process)
     assert not Path("models/model_0.safetensors").exists()
+    survived("kill -9 of DVC alone")
