@@ -15,7 +15,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := python -m pytest --numprocesses auto --dist loadfile
+# In the order of the files, not by their number of tests: some of the longest hold one test alone.
+PYTEST := python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 SETUP := $(BIN)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
