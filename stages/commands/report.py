@@ -90,7 +90,7 @@ def gather() -> dict[str, Any]:
         "params": params_used(lock),
         "git": git_state(),
         "lock": lock,
-        "changed": changed_files(),
+        "changed": changed(),
         "versions": versions(lock),
         "python": platform.python_version(),
     }
@@ -161,8 +161,8 @@ def read_yaml(path: str) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def changed_files() -> list[str] | None:
-    """Ask DVC which files are no longer what they were when the stages ran; None where DVC cannot tell.
+def changed() -> list[str] | None:
+    """Ask DVC which files, parameters and commands are no longer those of the run; None where DVC cannot tell.
 
     Data and models that are not here do not count.
     """
@@ -170,26 +170,30 @@ def changed_files() -> list[str] | None:
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         return None
-    files = {
-        path: state
-        for changes in json.loads(done.stdout).values()
-        for change in changes
-        if isinstance(change, dict)
-        for kind in ("changed deps", "changed outs")
-        for path, state in change.get(kind, {}).items()
-    }
-    return sorted(path for path, state in files.items() if state == "modified")
+    names: set[str] = set()
+    for stage, changes in json.loads(done.stdout).items():
+        for change in changes:
+            if change == "changed command":
+                names.add(f"the command of {stage}")
+            elif isinstance(change, dict):
+                for path, state in {**change.get("changed deps", {}), **change.get("changed outs", {})}.items():
+                    names |= {f"{key} in {path}" for key in state} if isinstance(state, dict) else set()
+                    names |= {path} if state == "modified" else set()
+    return sorted(names)
 
 
 def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each parameter with the value that the stages ran with, and the one in params.yaml now."""
     now = dict(flat(read_yaml("params.yaml")))
-    used: dict[str, Any] = {}
+    locked: dict[str, Any] = {}
     for stage in lock.values():
-        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
-            used.update(flat(value, key))
+        locked |= stage.get("params", {}).get("params.yaml", {})
+    used = dict(leaf for key, value in locked.items() for leaf in flat(value, key))
+    for key in now:
+        if not any(f"{key}.".startswith(f"{block}.") for block in locked):  # no stage has recorded it
+            used[key] = now[key]
     keys = [*now, *(key for key in used if key not in now)]
-    return [{"key": key, "used": used.get(key, now.get(key)), "now": now.get(key)} for key in keys]
+    return [{"key": key, "used": used.get(key), "now": now.get(key)} for key in keys]
 
 
 def versions(lock: dict[str, Any]) -> list[dict[str, str]]:

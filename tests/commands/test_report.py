@@ -463,12 +463,23 @@ class TestLock:
         with (locked / "plots/curves/model_1.csv").open("a") as file:
             file.write("2,0.5,80,0.5,83\n")
         text = text_of(report())
-        assert "Not up to date. Since the pipeline ran, 1 file has changed: plots/curves/model_1.csv" in text
+        assert "Not up to date. Changed since the pipeline ran: plots/curves/model_1.csv" in text
 
     def test_parameters_of_the_run(self, locked: Path, report: Report) -> None:
         assert "now" not in text_of(report()).partition("Parameter Value")[2].partition("Provenance")[0]
         set_keys(locked / "params.yaml", {"model_1.lr": 0.25})
-        assert "model_1.lr 0.1 now 0.25" in text_of(report())
+        text = text_of(report())
+        assert "model_1.lr 0.1 now 0.25" in text
+        assert "Not up to date. Changed since the pipeline ran: model_1 in params.yaml" in text
+
+    def test_parameter_that_the_run_did_not_have(self, locked: Path, report: Report) -> None:
+        set_keys(locked / "params.yaml", {"model_1.memory_format": "channels_last"})
+        assert "model_1.memory_format - now channels_last" in text_of(report())
+
+    def test_command_of_a_stage(self, locked: Path, report: Report) -> None:
+        pipeline = locked / "dvc.yaml"
+        pipeline.write_text(pipeline.read_text().replace('"true"', "other"))
+        assert "Not up to date. Changed since the pipeline ran: the command of train_model_1" in text_of(report())
 
     def test_without_a_lock(self, report: Report) -> None:
         assert "There is no dvc.lock" in text_of(report())
