@@ -149,9 +149,10 @@ def predict_files(
     model_path: Path, files: Sequence[Path], background: Background, complain: Complain
 ) -> Iterator[Prediction]:
     """Classify the files, a chunk at a time; pass over, with a complaint, what shows no garment."""
-    from stages.lib.learning.models import load_checkpoint
+    from stages.lib.learning.models import load_checkpoint, warn_if_edited
 
     checkpoint = load_checkpoint(model_path)
+    warn_if_edited(model_path, checkpoint)
     for start in range(0, len(files), CHUNK):
         found: list[tuple[Path, Garment]] = []
         for path in files[start : start + CHUNK]:

@@ -4,6 +4,8 @@ Fixtures stand in conftest.py, which cannot be imported.
 """
 
 import csv
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -69,6 +71,16 @@ def write_inputs(folder: Path, changes: dict[str, Any]) -> None:
     libraries = tomllib.loads((PROJECT / "versions.toml").read_text())
     lines = [f'{library} = "{Version(version(library)).public}"\n' for library in libraries]
     (folder / "versions.toml").write_text("".join(lines))
+
+
+def lock_training(output: Path, name: str, architecture: str, seed: int = 42) -> None:
+    """Write a dvc.lock: the model in `output` was trained with a seed and an architecture of this content."""
+    entry = {
+        "deps": [{"path": "stages/architectures/linear.py", "md5": hashlib.md5(architecture.encode()).hexdigest()}],
+        "params": {"params.yaml": {"seed": seed}},
+        "outs": [{"path": f"models/{name}.safetensors", "md5": hashlib.md5(output.read_bytes()).hexdigest()}],
+    }
+    Path("dvc.lock").write_text(json.dumps({"stages": {f"train_{name}": entry}}) + "\n")
 
 
 def run_process(stage: str, *arguments: str, folder: Path | None = None, **variables: str) -> CompletedProcess[str]:

@@ -20,7 +20,7 @@ from stages import predict
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.source.fashion_mnist import CLASS_NAMES
-from tests.helpers import PROJECT, RunStage, StageRefusal, model_params, run_process
+from tests.helpers import PROJECT, RunStage, StageRefusal, lock_training, model_params, run_process
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -141,6 +141,23 @@ def test_control_characters_in_a_model_file(run: Run) -> None:
     done = run("shirt.png", "--model", "hostile.safetensors")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].split()[0] == "\ufffd]0;owned\ufffdT-shirt\ufffd"
+
+
+@pytest.mark.parametrize(("now", "told"), [("as it was", False), ("edited", True)])
+def test_architecture_edited_since_the_training(run: Run, now: str, told: bool) -> None:
+    draw("shirt.png")
+    lock_training(Path("models/best.safetensors"), "model_0", "as it was")
+    Path("stages/architectures").mkdir(parents=True)
+    Path("stages/architectures/linear.py").write_text(now)
+    done = run("shirt.png")
+    assert ("linear.py" in done.stderr) == told
+    assert "shirt.png" in done.stdout
+
+
+def test_model_unknown_to_the_lock(run: Run) -> None:
+    draw("shirt.png")
+    lock_training(Path("shirt.png"), "model_0", "another")
+    assert run("shirt.png").stderr == ""
 
 
 def test_name_that_is_no_valid_text(run: Run) -> None:

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from stages.lib.base.errors import exit_at_once, exit_cleanly, printable
 from stages.lib.base.files import write_text
+from stages.lib.base.inputs import recorded
 from stages.lib.base.params import load_params
 from stages.lib.data.datasets import Split, load_split
 from stages.lib.learning.devices import set_seeds
 from stages.lib.learning.evaluation import predict
 from stages.lib.learning.feature_maps import LayerOutput, record_outputs
-from stages.lib.learning.models import Checkpoint, build_model, load_checkpoint
+from stages.lib.learning.models import Checkpoint, build_model, load_checkpoint, warn_if_edited
 from stages.lib.photos import Background, preview, read_garment, read_picture
 
 PAGE = Path(__file__).with_name("explain_page")
@@ -47,6 +48,9 @@ def main() -> None:
     torch.set_num_threads(params.train.threads)
     photos = [photo(path, options.background) for path in options.image]
     checkpoint = load_checkpoint(options.model)
+    warn_if_edited(options.model, checkpoint)
+    training = recorded(f"train_{checkpoint.name}", options.model).get("params", {}).get("params.yaml", {})
+    seed = training.get("seed", params.seed)
     test = load_split("data/prepared/test.safetensors")
     logits_NK = predict(checkpoint, test, params.evaluate.batch_size)
     page = render(
@@ -55,11 +59,11 @@ def main() -> None:
             "architecture": type(checkpoint.model).__name__,
             "classes": list(checkpoint.class_names),
             "source": test.source,
-            "seed": params.seed,
+            "seed": seed,
             "accuracy": float((logits_NK.argmax(dim=1) == test.labels_N).double().mean()) * 100,
             **look_inside(
                 checkpoint.model,
-                initial_model(checkpoint, params.seed),
+                initial_model(checkpoint, seed),
                 [*photos, *one_of_each_class(test), *confident_mistakes(logits_NK, test)],
             ),
         }

@@ -23,7 +23,7 @@ from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.photos import read_garment
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from tests.browser import browse, needs_chromium, probe_pages
-from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, model_params
+from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, lock_training, model_params
 
 HOSTILE = "<b>shirt & </script>.png"
 HIDDEN_UNITS = 3
@@ -203,6 +203,16 @@ def test_weights_before_training(page: Page, set_params: SetParams, seed: int) -
     set_seeds(seed)
     expected = build_model("tiny_vgg", HIDDEN_UNITS, 10).get_parameter("block_1.0.weight")
     assert decoded(data_in(page())["layers"][0]["weight_before"]).tolist() == expected.flatten().tolist()
+
+
+def test_seed_of_the_training(trained: Path, page: Page) -> None:
+    """Whatever params.yaml says by now."""
+    lock_training(trained / "models/model_2.safetensors", "model_2", "", seed=7)
+    set_seeds(7)
+    expected = build_model("tiny_vgg", HIDDEN_UNITS, 10).get_parameter("block_1.0.weight")
+    html = page()
+    assert "<code>seed: 7</code>" in html
+    assert decoded(data_in(html)["layers"][0]["weight_before"]).tolist() == expected.flatten().tolist()
 
 
 def test_settings_of_the_architecture(trained: Path, page: Page) -> None:

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from stages.lib.base.errors import Outdated, UserError
+from stages.lib.base.inputs import edited_since, recorded
 from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams, architectures
 from stages.lib.base.tensors import load_tensors, save_tensors
 
@@ -222,6 +223,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise Outdated(path, f"does not fit stages/architectures/{arch}.py")
     model.eval()
     return Checkpoint(model, name, arch, hidden_units, settings, memory_format, tuple(class_names))
+
+
+def warn_if_edited(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Say on stderr if the architecture is another than the one that the model in `path` was trained with, by dvc.lock.
+
+    Weights may fit an edited architecture too, and then mean something else.
+    """
+    file = f"stages/architectures/{checkpoint.arch}.py"
+    if edited_since(recorded(f"train_{checkpoint.name}", path), file):
+        what = f"{file} was edited since {checkpoint.name} was trained"
+        print(f"warning: {what}; what the model answers may be wrong: run `dvc repro`", file=sys.stderr)
 
 
 def _changed_settings(params: ModelParams) -> dict[str, Any]:
