@@ -12,6 +12,8 @@ from stages.lib.base.process import end_with_parent
 WAY_BACK = "Mend it and run again, or go back to the last commit and lose all edits: `git checkout . && dvc checkout`"
 NO_WAY_BACK = "NO_WAY_BACK"  # environment variable that keeps stages from telling it
 
+CODE, CODE_HERE = Path(__file__).parents[2] / "__init__.py", Path("stages/__init__.py")
+
 OUT_OF_MEMORY = "out of memory; is there a limit (`ulimit -a`)?"
 SHORT_MEMORY = (
     "can't allocate memory",  # torch, on the CPU
@@ -43,6 +45,8 @@ def exit_cleanly(name: str, main: Callable[[], None]) -> None:
     """
     if sys.stdout is None or sys.stderr is None:  # the next file to be opened would get what is printed
         exit_with(f"{name}: standard output or error is closed (`>&-`); `>/dev/null` is for those who want none", 1)
+    if CODE_HERE.is_file() and not CODE_HERE.samefile(CODE):  # DVC would record the code here, and verify praise it
+        exit_with(f"{name}: Python takes the code in {CODE.parent}, not the one here; unset PYTHONSAFEPATH", status=1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if "DVC_STAGE" in os.environ:

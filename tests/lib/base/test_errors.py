@@ -1,6 +1,7 @@
 """What a user sees when a command fails."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from stages import say_out_of_memory
 from stages.lib.base.errors import WAY_BACK, Outdated, UserError, exit_cleanly
-from tests.helpers import PROJECT, RunStage
+from tests.helpers import PROJECT, RunStage, run_process
 
 INTERRUPTED = "\ntrain: interrupted; nothing half-written is left behind\n"
 
@@ -47,6 +48,15 @@ def ending(
 
 def shell(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONSAFEPATH": "1"}])
+def test_code_of_another_folder(tmp_path: Path, variables: dict[str, str]) -> None:
+    """As in a clone that `make verify` or `dvc exp run --temp` makes, where PYTHONPATH names the project itself."""
+    shutil.copytree(PROJECT / "stages", tmp_path / "stages")
+    done = run_process("commands.lock_versions", "--help", folder=tmp_path, **variables)
+    assert done.returncode == bool(variables)
+    assert (str(PROJECT / "stages") in done.stderr) == bool(variables)
 
 
 def test_success_returns() -> None:
