@@ -20,6 +20,7 @@ def verdict(printed: str, path: str) -> str:
 
 @pytest.mark.usefixtures("project")
 def test_committed_results_verify(shell: Shell) -> None:
+    """They do, but where a stage is frozen nobody can tell without a run: DVC does not look at its inputs."""
     printed = shell(VERIFY)
     assert "worst: same bytes" in printed
     for path in ("models/best.safetensors", "metrics/eval/model_1.json", "data/predictions/model_2.safetensors"):
@@ -27,6 +28,8 @@ def test_committed_results_verify(shell: Shell) -> None:
     assert "timing" not in printed
     shell("git clone -q . ../clone")
     shell(CHECK_LOCK, folder=Path("../clone"))
+    shell("dvc freeze prepare && git commit -qam Frozen", folder=Path("../clone"))
+    assert "'prepare' is frozen" in shell(CHECK_LOCK, folder=Path("../clone"), status=2)
 
 
 @pytest.mark.usefixtures("project")
