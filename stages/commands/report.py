@@ -23,6 +23,7 @@ from stages.commands import outputs
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
+from stages.lib.base.params import MODEL_NAME
 from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import read_versions
 from stages.lib.results.summary import pair_text
@@ -90,7 +91,7 @@ def gather() -> dict[str, Any]:
         "params": params_used(lock),
         "git": git_state(),
         "lock": lock,
-        "changed": changed(),
+        "changed": changed(names),
         "versions": versions(lock),
         "python": platform.python_version(),
     }
@@ -161,16 +162,17 @@ def read_yaml(path: str) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def changed() -> list[str] | None:
+def changed(compared: list[str]) -> list[str] | None:
     """Ask DVC which files, parameters and commands are no longer those of the run; None where DVC cannot tell.
 
-    Data and models that are not here do not count.
+    Data and models that are not here do not count. Of a model that was taken out DVC says nothing.
     """
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         return None
-    names: set[str] = set()
+    models = {key for key in read_yaml("params.yaml") if MODEL_NAME.fullmatch(str(key))}
+    names = {f"{model} in params.yaml" for model in models ^ set(compared)}
     for stage, changes in json.loads(done.stdout).items():
         for change in changes:
             if change == "changed command":

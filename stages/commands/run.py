@@ -106,6 +106,12 @@ def obstacles(params: Params) -> Iterator[str]:
     for name in trained:
         if name not in params.models:
             yield f"dvc.yaml has a stage train_{name}, but params.yaml has no {name}; add it, or take the stage out"
+    for path in Path("metrics/train").glob("model_*.json"):
+        if path.stem not in params.models:  # DVC would not evaluate and compare anew, without it
+            yield (
+                f"params.yaml has no {path.stem} any more, but its results are still here: "
+                f"`rm {path} plots/curves/{path.stem}.csv`"
+            )
     for path in RAW.glob("*"):
         if not (path.is_file() or path.is_dir()):
             yield f"{path} is a pipe, a device or a broken link; remove it"

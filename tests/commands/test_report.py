@@ -476,6 +476,11 @@ class TestLock:
         set_keys(locked / "params.yaml", {"model_1.memory_format": "channels_last"})
         assert "model_1.memory_format - now channels_last" in text_of(report())
 
+    def test_model_that_is_gone(self, locked: Path, report: Report) -> None:
+        text = (locked / "params.yaml").read_text()
+        (locked / "params.yaml").write_text(re.sub(r"(?m)^model_2:\n(  .*\n)+", "", text))
+        assert "Changed since the pipeline ran: model_2 in params.yaml" in text_of(report())
+
     def test_command_of_a_stage(self, locked: Path, report: Report) -> None:
         pipeline = locked / "dvc.yaml"
         pipeline.write_text(pipeline.read_text().replace('"true"', "other"))

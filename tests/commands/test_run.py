@@ -258,6 +258,14 @@ def test_stage_without_a_model(project: Path, stage_refusal: StageRefusal) -> No
     assert "train_model_3" in stage_refusal("commands.run", new=NEW)
 
 
+def test_metrics_of_a_model_that_is_gone(project: Path, stage_refusal: StageRefusal) -> None:
+    """DVC does not notice when a stage depends on less than before: the comparison would still have the model."""
+    (project / "metrics/train").mkdir(parents=True, exist_ok=True)
+    (project / "metrics/train/model_9.json").write_text("{}")
+    line = stage_refusal("commands.run", new=NEW)
+    assert "rm metrics/train/model_9.json plots/curves/model_9.csv" in line
+
+
 @pytest.mark.parametrize("content", ["<<<<<<< HEAD\n" + PIPELINE, "stages", ""])
 def test_damaged_pipeline(content: str, project: Path, stage_refusal: StageRefusal) -> None:
     (project / "dvc.yaml").write_text(content)
