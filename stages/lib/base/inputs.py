@@ -6,6 +6,7 @@ was made from, and its cache would bring that result back ever after.
 
 import hashlib
 import re
+import time
 import tomllib
 from functools import reduce
 from pathlib import Path
@@ -29,7 +30,8 @@ class Inputs:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.at_start = read_inputs(stage)
-        edited = [name for name in self.at_start if name.startswith(CODE) and _changed_ns(name) > STARTED_NS]
+        code, now = [name for name in self.at_start if name.startswith(CODE)], time.time_ns()
+        edited = [name for name in code if STARTED_NS < _changed_ns(name) <= now]
         self.at_start |= dict.fromkeys(edited)  # while Python loaded it: which content it loaded nobody knows
 
     def check_unchanged(self) -> None:
