@@ -221,6 +221,14 @@ def test_forged_in_file_and_lock(clone: Path, run_stage: RunStage) -> None:
     assert results(done.stdout)["metrics/a.json"].startswith(CHANGED)
 
 
+def test_forged_by_less_than_the_tolerance(clone: Path, run_stage: RunStage) -> None:
+    """Rounding does not change a metric of models that have the same bytes."""
+    accuracies = Path("metrics/a.json").read_text().replace("80.0", "80.5")
+    forge(YAML().load(Path("dvc.lock")), "metrics/a.json", accuracies)
+    commit()
+    assert results(run_stage("commands.verify").stdout)["metrics/a.json"].startswith(CHANGED)
+
+
 @pytest.mark.parametrize("file", ["metrics/a.json", "metrics/b.json"])
 def test_forged_output_of_a_stage_that_is_gone(clone: Path, run_stage: RunStage, file: str) -> None:
     """DVC leaves in dvc.lock what it says of stages that are no longer in dvc.yaml."""
@@ -318,6 +326,12 @@ def test_another_best_model() -> None:
 def test_one_number_far_off() -> None:
     figures = [float(number) for number in range(100)]
     assert judge([83.0, *figures], [25.0, *figures], exact_words=True)[0] == CHANGED
+
+
+def test_last_digits_of_the_same_models() -> None:
+    assert judge([80.0], [80.0 + 1e-12], exact_words=True, amplified=False)[0] == WITHIN
+    assert judge([80.0], [80.5], exact_words=False, amplified=False)[0] == CHANGED
+    assert judge(["a", 1.0], ["b", 1.0], exact_words=False, amplified=False)[0] == CHANGED
 
 
 def test_few_numbers_off_by_more() -> None:
