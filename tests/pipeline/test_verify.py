@@ -28,7 +28,8 @@ def test_committed_results_verify(shell: Shell) -> None:
     assert "timing" not in printed
     shell("git clone -q . ../clone")
     shell(CHECK_LOCK, folder=Path("../clone"))
-    shell("dvc freeze prepare && git commit -qam Frozen", folder=Path("../clone"))
+    shell("dvc freeze prepare", folder=Path("../clone"))
+    shell("git -c user.name=T -c user.email=t@example.com commit -qam Frozen", folder=Path("../clone"))
     assert "'prepare' is frozen" in shell(CHECK_LOCK, folder=Path("../clone"), status=2)
 
 
