@@ -167,6 +167,8 @@ def changed(compared: list[str]) -> list[str] | None:
 
     Data and models that are not here do not count. Of a model that was taken out DVC says nothing.
     """
+    if not Path(".dvc").is_dir():
+        return None
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:

@@ -20,7 +20,7 @@ from PIL import Image
 from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.timing import machine, write_timing
 from tests.browser import browse, needs_chromium, probe_pages
-from tests.helpers import RunStage, StageRefusal, set_keys
+from tests.helpers import RunStage, StageRefusal, set_keys, write_inputs
 
 NAMES = ("model_0", "model_1", "model_2")
 PICTURES = (
@@ -46,7 +46,12 @@ HOSTILE = "<script>alert('T-shirt')</script> & \"top\""
 @pytest.fixture
 def results(workspace: Path) -> Path:
     """The workspace with the files that the stages leave, for three models."""
-    (workspace / "models").mkdir()
+    write_results(workspace)
+    return workspace
+
+
+def write_results(folder: Path) -> None:
+    (folder / "models").mkdir()
     accuracies = {"model_0": 83.41, "model_1": 75.0, "model_2": 88.33}
     models = {}
     for number, name in enumerate(NAMES):
@@ -64,13 +69,12 @@ def results(workspace: Path) -> Path:
             "file_bytes": 32_424,
         }
         gaps = {"never_predicted": ["Dress"], "undecided": 1_663} if name == "model_1" else NO_GAPS
-        write_json(workspace / f"metrics/eval/{name}.json", {"images": 10_000, **gaps})
+        write_json(folder / f"metrics/eval/{name}.json", {"images": 10_000, **gaps})
         trained = {"train_acc": (84.05, 75.94, 88.12)[number], "test_acc": (83.43, 75.02, 88.35)[number]}
-        write_json(workspace / f"metrics/train/{name}.json", {"watched": "test", **trained})
-        (workspace / f"models/{name}.safetensors").write_text(name)
-        write_timing(name, [name], {"train_seconds": (12.1, 7.8, 173.3)[number], "threads": 1})
+        write_json(folder / f"metrics/train/{name}.json", {"watched": "test", **trained})
+        (folder / f"models/{name}.safetensors").write_text(name)
         header = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
-        write_csv(workspace / f"plots/curves/{name}.csv", header, [(1, 0.59039, 79.2, 0.50954, 82.04)])
+        write_csv(folder / f"plots/curves/{name}.csv", header, [(1, 0.59039, 79.2, 0.50954, 82.04)])
         layers = [
             ("block.0", "MaxPool2d", "10x14x14", "10x7x7", "(14 + 2 * 0 - 2) // 2 + 1 = 7", 0, 0),
             ("block.1", "Flatten", "10x7x7", "490", "10 * 7 * 7 = 490", 0, 0),
@@ -78,7 +82,7 @@ def results(workspace: Path) -> Path:
         ]
         if name == "model_1":
             layers.append(RELU)
-        write_csv(workspace / f"plots/layers/{name}.csv", LAYERS_HEADER, layers)
+        write_csv(folder / f"plots/layers/{name}.csv", LAYERS_HEADER, layers)
     pair = {
         "first": "model_0",
         "second": "model_1",
@@ -89,11 +93,9 @@ def results(workspace: Path) -> Path:
         "verdict": "model_0 is better than model_1",
     }
     comparison = {"source": "fashion-mnist", "by": "accuracy", "chosen_on": "test", "best": "model_2"}
-    write_json(workspace / "metrics/compare.json", {**comparison, "models": models, "pairs": [pair]})
-    speeds = {"images_per_second": dict.fromkeys(NAMES, 51_234.5), "threads": 1, "batch_size": 32}
-    write_timing("inference", list(NAMES), speeds)
+    write_json(folder / "metrics/compare.json", {**comparison, "models": models, "pairs": [pair]})
     write_json(
-        workspace / "metrics/data.json",
+        folder / "metrics/data.json",
         {
             "source": "fashion-mnist",
             "sha256": {"train-images-idx3-ubyte.gz": "3aede38d" * 8},
@@ -105,11 +107,19 @@ def results(workspace: Path) -> Path:
         },
     )
     classes = [(HOSTILE, 0.9, 0.8, 0.847, 1_000), ("Trouser", 0.99, 0.97, 0.98, 1_000), ("Bag", 0.5, 0.6, 0.55, 1_000)]
-    write_csv(workspace / "plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], classes)
+    write_csv(folder / "plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], classes)
     for number, path in enumerate(PICTURES):
-        (workspace / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (700 + 50 * number, 300), (20 * number, 90, 120)).save(workspace / path)
-    return workspace
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (700 + 50 * number, 300), (20 * number, 90, 120)).save(folder / path)
+
+
+@pytest.fixture
+def times(results: Path) -> None:
+    """Times of the three models, measured here; the chart of them takes longer to draw than all the rest to write."""
+    for name, seconds in zip(NAMES, (12.1, 7.8, 173.3), strict=True):
+        write_timing(name, [name], {"train_seconds": seconds, "threads": 1})
+    speeds = {"images_per_second": dict.fromkeys(NAMES, 51_234.5), "threads": 1, "batch_size": 32}
+    write_timing("inference", list(NAMES), speeds)
 
 
 @pytest.fixture
@@ -187,6 +197,7 @@ def text_of(html: str) -> str:
 Report = Callable[[], str]
 
 
+@pytest.mark.usefixtures("times")
 def test_pictures_inside_and_in_words(results: Path, report: Report) -> None:
     pictures = [attributes for tag, attributes in Reader(report()).tags if tag == "img"]
     sources = [f"data:image/png;base64,{base64.b64encode((results / path).read_bytes()).decode()}" for path in PICTURES]
@@ -219,6 +230,7 @@ def test_names_are_never_markup(report: Report) -> None:
     assert [tag for tag, _ in Reader(html).tags].count("script") == 1
 
 
+@pytest.mark.usefixtures("times")
 def test_numbers_and_verdict(report: Report) -> None:
     text = text_of(report())
     for figure in ("88.33", "82.61 to 84.11", "1.57", "1,133,860", "32,424", "173.3", "51,234", "0.4800"):
@@ -345,6 +357,7 @@ def test_one_model(results: Path, report: Report) -> None:
     assert "model_1" not in text.partition("Parameter Value")[0]
 
 
+@pytest.mark.usefixtures("times")
 def test_same_files_same_report(report: Report) -> None:
     assert report() == report()
 
@@ -366,6 +379,7 @@ def test_versions_are_those_of_the_run(results: Path, report: Report) -> None:
     assert re.search(r"matplotlib 0\.1\.2 \(now \d", text_of(report()))
 
 
+@pytest.mark.usefixtures("times")
 def test_times_of_another_model_file(results: Path, report: Report) -> None:
     """A model that was not trained here has a dash, and no time that belongs to another."""
     (results / "models/model_2.safetensors").write_text("trained elsewhere")
@@ -375,13 +389,13 @@ def test_times_of_another_model_file(results: Path, report: Report) -> None:
     assert re.search(r"TinyVGG 88\.33 .* - -", text)
 
 
-def test_without_any_time(results: Path, report: Report) -> None:
-    shutil.rmtree(results / "metrics/timing")
+def test_without_any_time(report: Report) -> None:
     text = text_of(report())
     assert "Test images per second" not in text
     assert "none of these models was trained on this machine" in text
 
 
+@pytest.mark.usefixtures("times")
 def test_machine_is_named(report: Report) -> None:
     assert machine() in text_of(report())
 
@@ -433,24 +447,33 @@ class TestGit:
         assert "No git repository here" in text_of(report())
 
 
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results as those of a stage, with the dvc.lock that DVC writes of them; a model that it reads is gone."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_inputs(folder, {"train.device": "cpu", "train.threads": 1})
+    write_results(folder)
+    (folder / "dvc.yaml").write_text(
+        """
+        stages:
+          train_model_1:
+            cmd: "true"
+            deps: [metrics/data.json, missing]
+            params: [seed, model_1, fetch.source]
+            outs: [plots/curves/model_1.csv: {cache: false}, metrics/train: {cache: false}]
+        """
+    )
+    (folder / "missing").touch()
+    dvc(folder, "init", "--no-scm", "--quiet")
+    dvc(folder, "commit", "--force", "--quiet")
+    (folder / "missing").unlink()
+    return folder
+
+
 class TestLock:
     @pytest.fixture
-    def locked(self, results: Path) -> Path:
-        """The results with the dvc.lock of a stage; a model that it reads is not here."""
-        (results / "dvc.yaml").write_text(
-            """
-            stages:
-              train_model_1:
-                cmd: "true"
-                deps: [metrics/data.json, missing]
-                params: [seed, model_1, fetch.source]
-                outs: [plots/curves/model_1.csv: {cache: false}, metrics/train: {cache: false}]
-            """
-        )
-        (results / "missing").touch()
-        dvc(results, "init", "--no-scm", "--quiet")
-        dvc(results, "commit", "--force", "--quiet")
-        (results / "missing").unlink()
+    def locked(self, pipeline: Path, results: Path) -> Path:
+        shutil.copytree(pipeline, results, dirs_exist_ok=True)
         return results
 
     def test_outputs_with_their_hashes(self, locked: Path, report: Report) -> None:
@@ -631,6 +654,7 @@ def test_no_number_in_a_table(results: Path, stage_refusal: StageRefusal, file: 
     assert column in line
 
 
+@pytest.mark.usefixtures("times")
 @pytest.mark.parametrize(("key", "value"), [("train_seconds", "fast"), ("train_seconds", None), ("model_sha256", [])])
 def test_times_that_are_none(results: Path, report: Report, key: str, value: object) -> None:
     """Times are no results: a model without one has a dash."""
@@ -686,6 +710,7 @@ def probe(results: Path, folder: Path, width: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 @needs_chromium
+@pytest.mark.usefixtures("times")
 class TestInABrowser:
     def test_console_is_silent(self, results: Path, report: Report, tmp_path: Path) -> None:
         report()
