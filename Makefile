@@ -6,8 +6,9 @@
 # make lecture     run the walk-through and write it with its outputs, docs/walkthrough.ipynb
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
 # make bench       race the stages against the lecture's plain loop
-# make test        set up, then every check: ruff, mypy, all tests; the fast ones must cover 95 % of stages/
-# make test-fast   the same without the slow tests and the coverage
+# make test        set up, then every check: ruff, mypy, all tests
+# make test-fast   the same without the slow tests
+# make coverage    the fast tests must cover 95 % of stages/
 # make mutate      change the code that decides results, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters, the data and the committed results?
 # make lock        make requirements.txt again from pyproject.toml, and versions.toml from it
@@ -20,7 +21,7 @@ PYTEST := python -m pytest --numprocesses auto --dist loadfile --no-loadscope-re
 SETUP := $(BIN)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run model experiments report explain lecture verify bench test test-fast mutate check check-lock lock setup clean
+.PHONY: run model experiments report explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.commands.run
@@ -47,12 +48,16 @@ verify: setup
 bench: setup
 	@python -m tests.bench
 
-test: check
-	@$(PYTEST) -m "not slow" --cov --cov-report=term
-	@$(PYTEST) -m slow
+# The lecture's trainings take two threads each: beside other tests they would take three times as long.
+test: test-fast
+	@python -m pytest -m slow tests/test_lecture_figures.py
+	@$(PYTEST) -m slow --ignore tests/test_lecture_figures.py
 
 test-fast: check
 	@$(PYTEST) -m "not slow"
+
+coverage: setup
+	@$(PYTEST) -m "not slow" --cov --cov-report=term
 
 mutate: setup
 	@python -m tests.mutation

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from stages.lib.data.datasets import Split
+
+# A shell has what it starts with & ignore Ctrl-C, these tests perhaps; what they start must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no time limits: the machine may be busy.
 settings.register_profile(

@@ -117,8 +117,6 @@ def start(command: str, environment: dict[str, str], stdout: int = subprocess.DE
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # A shell has what it starts with & ignore Ctrl-C, perhaps these tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

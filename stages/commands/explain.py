@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from stages.lib.base.errors import exit_at_once, exit_cleanly, printable
 from stages.lib.base.files import write_text
-from stages.lib.base.inputs import recorded
+from stages.lib.base.lock import recorded
 from stages.lib.base.params import load_params
 from stages.lib.data.datasets import Split, load_split
 from stages.lib.learning.devices import set_seeds

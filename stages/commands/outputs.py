@@ -1,19 +1,14 @@
-"""What the stages have written, read and checked: metrics, tables, dvc.lock.
+"""What the stages have written, read and checked: metrics and tables.
 
 Checked are the keys named here, and that each has a value of the kind that a stage writes. Other keys may stand beside
 them.
 """
 
-from importlib.metadata import distributions
-from pathlib import Path
 from typing import Annotated, Any
 
-from packaging.version import Version
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, conlist, create_model
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from stages.lib.base.errors import Outdated, UserError
+from stages.lib.base.errors import Outdated
 from stages.lib.base.files import read_json
 from stages.lib.base.params import MODEL_NAME
 
@@ -56,10 +51,6 @@ DATA = _block(
 CURVE = conlist(_block(epoch=int, **_keys(float, "train_loss", "train_acc", "test_loss", "test_acc")))
 LAYERS = conlist(_block(**_keys(str, "layer", "kind", "how"), **_keys(int, "parameters", "multiply_adds")))
 CLASSES = conlist(_block(**_keys(float, "precision", "recall", "f1"), images=int))
-_OUTS = conlist(_block(**_keys(str, "path", "md5")))
-_STAGE = _block(deps=(list[Any], []), outs=(_OUTS, []), params=(dict[str, dict[str, Any]], {}))
-_PIPELINE = _block(stages=dict[str, Any])
-_LOCK = _block(stages=dict[str, _STAGE])  # type: ignore[valid-type]
 
 
 def read_checked(path: str, kind: Any) -> Any:
@@ -78,46 +69,3 @@ def read_checked(path: str, kind: Any) -> Any:
         key = ".".join(map(str, first["loc"]))
         raise Outdated(path, f"has a wrong {key} ({first['msg'].lower()})") from None
     return value
-
-
-def read_lock(folder: Path = Path()) -> dict[str, Any]:
-    """Return what each stage of dvc.yaml read and wrote when it last ran, from dvc.lock; nothing where one is missing.
-
-    DVC leaves in dvc.lock what it says of stages that are gone: nobody makes their outputs any more.
-
-    Raises:
-        UserError: one of the two holds something else.
-    """
-    pipeline, lock = _stages_in(folder / "dvc.yaml", _PIPELINE), _stages_in(folder / "dvc.lock", _LOCK)
-    return {name: entry for name, entry in lock.items() if name.partition("@")[0] in pipeline}
-
-
-def recorded_versions(lock: dict[str, Any]) -> dict[str, str]:
-    """Return the version of each library that the stages ran with."""
-    used: dict[str, Any] = {}
-    for stage in lock.values():
-        used |= stage.get("params", {}).get("versions.toml", {})
-    return {library: str(used[library]) for library in sorted(used)}
-
-
-def installed_version(library: str) -> str:
-    """Return the version of a library here, without what follows a plus, such as +cpu; `none` if it is not here."""
-    return next((Version(found.version).public for found in distributions(name=library)), "none")
-
-
-def _stages_in(path: Path, kind: Any) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.name == "dvc.lock" and not text.endswith("\n"):
-            raise ValueError("cut short")  # DVC writes it in place: Ctrl-C may leave a part of it
-        tree = YAML(typ="safe", pure=True).load(text)
-        TypeAdapter(kind).validate_python(tree)
-    except FileNotFoundError:
-        return {}
-    except (YAMLError, ValueError, LookupError, RecursionError):  # ruamel lets some of its own through
-        raise UserError(
-            f"{path.name} is empty, damaged or in a merge conflict; take back the committed one (`git checkout HEAD "
-            f"{path.name}`) or, where that is no better, an older one, and run `dvc repro`"
-        ) from None
-    stages: dict[str, Any] = tree["stages"]
-    return stages

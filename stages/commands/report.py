@@ -16,20 +16,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from stages.commands import outputs
+from stages.commands.yaml_files import load_yaml
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
+from stages.lib.base.lock import read_lock, recorded_versions
 from stages.lib.base.params import MODEL_NAME
 from stages.lib.base.timing import images_per_second, machine, train_seconds
-from stages.lib.base.versions import read_versions
+from stages.lib.base.versions import installed_version, read_versions
 from stages.lib.results.summary import pair_text
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
-PIXELS_PER_INCH = 150  # of every picture: stages/lib/plots.py saves them so
+PARAMS = Path("params.yaml")
 FAR_POINTS = 2  # a gap between two accuracies, in points of percent, that the report takes for large
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
@@ -66,7 +66,7 @@ def gather() -> dict[str, Any]:
     """Return the data for the template; it loads pictures itself."""
     comparison = outputs.read_checked("metrics/compare.json", outputs.COMPARISON)
     names = list(comparison["models"])
-    lock = outputs.read_lock()
+    lock = read_lock()
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
     trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
     seconds = {name: train_seconds(name) for name in names}
@@ -110,7 +110,7 @@ def picture(path: str | Path, alt: str) -> dict[str, Any]:
     size = content[PNG_SIZE]
     return {
         "src": f"data:image/png;base64,{base64.b64encode(content).decode()}",
-        "inches": int.from_bytes(size[:4], "big") / PIXELS_PER_INCH,
+        "inches": int.from_bytes(size[:4], "big") / plots.PIXELS_PER_INCH,
         "width": int.from_bytes(size[:4], "big"),
         "height": int.from_bytes(size[4:], "big"),
         "alt": alt,
@@ -147,21 +147,6 @@ def speed_chart(
         return picture(path, "Accuracy of each model against training time and images per second.")
 
 
-def read_yaml(path: str) -> dict[str, Any]:
-    """Read a YAML file; return nothing if it is missing.
-
-    Raises:
-        UserError: it is no YAML.
-    """
-    try:
-        tree = YAML(typ="safe", pure=True).load(Path(path))
-    except FileNotFoundError:
-        return {}
-    except (YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path} is not valid YAML; restore it from git, or run `dvc repro`") from None
-    return tree if isinstance(tree, dict) else {}
-
-
 def changed(compared: list[str]) -> list[str] | None:
     """Ask DVC which files, parameters and commands are no longer those of the run; None where DVC cannot tell.
 
@@ -173,7 +158,7 @@ def changed(compared: list[str]) -> list[str] | None:
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         return None
-    models = {key for key in read_yaml("params.yaml") if MODEL_NAME.fullmatch(str(key))}
+    models = {key for key in load_yaml(PARAMS) if MODEL_NAME.fullmatch(str(key))}
     names = {f"{model} in params.yaml" for model in models ^ set(compared)}
     for stage, changes in json.loads(done.stdout).items():
         for change in changes:
@@ -188,7 +173,7 @@ def changed(compared: list[str]) -> list[str] | None:
 
 def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each parameter with the value that the stages ran with, and the one in params.yaml now."""
-    now = dict(flat(read_yaml("params.yaml")))
+    now = dict(flat(load_yaml(PARAMS)))
     locked: dict[str, Any] = {}
     for stage in lock.values():
         locked |= stage.get("params", {}).get("params.yaml", {})
@@ -202,8 +187,8 @@ def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
 
 def versions(lock: dict[str, Any]) -> list[dict[str, str]]:
     """Return each library with the version that the stages recorded, and the one installed now."""
-    used = outputs.recorded_versions(lock) or read_versions()
-    return [{"library": library, "used": used[library], "now": outputs.installed_version(library)} for library in used]
+    used = recorded_versions(lock) or read_versions()
+    return [{"library": library, "used": used[library], "now": installed_version(library)} for library in used]
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

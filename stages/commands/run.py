@@ -17,10 +17,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from stages.commands.outputs import read_lock
 from stages.commands.yaml_files import dump_yaml, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
+from stages.lib.base.lock import read_lock
 from stages.lib.base.params import MODEL_NAME, FetchParams, Params, load_params
 from stages.lib.results.summary import summary
 from stages.lib.source.fashion_mnist import RAW_FILES

@@ -10,7 +10,6 @@ Exit status: 0 all outputs have the same bytes, 2 some differ within tolerance, 
 """
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -24,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.commands.outputs import installed_version, read_lock, recorded_versions
 from stages.lib.base.errors import NO_WAY_BACK, UserError, exit_cleanly, printable
+from stages.lib.base.files import md5_of
+from stages.lib.base.lock import read_lock, recorded_versions
+from stages.lib.base.versions import installed_version
 from stages.lib.source.download import scheme_of
 from stages.lib.source.mirrors import VARIABLE
 
@@ -172,11 +173,6 @@ def content_of(path: str, md5: str, clone: Path) -> bytes | None:
         if file.is_file():
             return file.read_bytes()
     return None
-
-
-def md5_of(content: bytes) -> str:
-    """Return the checksum by which DVC knows a file."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def reproduce(clone: Path) -> None:

@@ -24,18 +24,19 @@ CORRECT, WRONG = "#007a3d", "#c1121f"  # green and red, both dark enough to read
 # Okabe and Ito's palette, told apart with any colour vision: https://jfly.uni-koeln.de/color/
 MODEL_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 MODEL_MARKERS = "osD^vP"
+PIXELS_PER_INCH = 150
 
 STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": "medium",
-    "figure.dpi": 150,
+    "figure.dpi": PIXELS_PER_INCH,
     "figure.titlesize": "large",
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
     "grid.alpha": 0.3,
     "legend.frameon": False,
-    "savefig.dpi": 150,
+    "savefig.dpi": PIXELS_PER_INCH,
 }
 # For drawing and saving alone, not for the whole process. "default" first: a matplotlibrc of the user changes nothing.
 styled = style.context(["default", STYLE])
@@ -324,7 +325,7 @@ def largest_confusions(
     counts_KK: NDArray[Any], class_names: Sequence[str], most: int = 10
 ) -> list[tuple[str, str, int]]:
     """Return true class, predicted class and number of images of the largest confusions, the largest first."""
-    wrong_KK = counts_KK * (1 - np.eye(len(class_names), dtype=int))
+    wrong_KK = _wrong(counts_KK)
     order = np.argsort(-wrong_KK, axis=None, kind="stable")[:most]
     pairs = [divmod(int(index), len(class_names)) for index in order]
     return [
@@ -391,10 +392,14 @@ def _show(axes: Axes, image_HW: ArrayLike, cmap: str = "gray") -> None:
     axes.axis("off")
 
 
+def _wrong(counts_KK: NDArray[Any]) -> NDArray[Any]:
+    """Return the counts of a confusion matrix with nothing on the diagonal."""
+    return np.where(np.eye(len(counts_KK)), 0, counts_KK)
+
+
 def _matrix(axes: Axes, counts_KK: NDArray[Any], class_names: Sequence[str]) -> None:
     """Draw the counts of a confusion matrix: what is wrong in colour, by its proportion of the row."""
-    wrong_KK = counts_KK * (1 - np.eye(len(class_names), dtype=int))
-    proportions_KK = wrong_KK / counts_KK.sum(axis=1, keepdims=True).clip(min=1)
+    proportions_KK = _wrong(counts_KK) / counts_KK.sum(axis=1, keepdims=True).clip(min=1)
     highest = float(proportions_KK.max()) or 1.0
     axes.imshow(np.where(np.eye(len(class_names)), np.nan, proportions_KK), cmap="Oranges", vmin=0, vmax=highest)
     axes.set_facecolor("#e8e8e8")

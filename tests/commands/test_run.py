@@ -15,8 +15,8 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.commands import run
-from stages.commands.outputs import read_lock
 from stages.lib.base.errors import UserError
+from stages.lib.base.lock import read_lock
 from stages.lib.base.params import load_params
 from stages.lib.source.fashion_mnist import RawFile
 from tests.helpers import PROJECT, RunStage, SetParams, StageRefusal, model_params

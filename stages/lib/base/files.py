@@ -71,6 +71,11 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(content: bytes) -> str:
+    """Return the checksum by which DVC knows a content, as hexadecimal digits."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object.
 

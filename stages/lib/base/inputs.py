@@ -4,7 +4,6 @@ DVC reads parameters and checksums when a stage has ended. What was edited meanw
 was made from, and its cache would bring that result back ever after.
 """
 
-import hashlib
 import re
 import time
 import tomllib
@@ -63,17 +62,6 @@ def read_inputs(stage: str) -> dict[str, Any]:
     return parameters | {str(file): _fingerprint(file) for path in paths for file in _files(Path(path))}
 
 
-def recorded(stage: str, output: str | Path) -> dict[str, Any]:
-    """Return what dvc.lock says of the run of `stage` that made this very `output`; nothing if it knows of none."""
-    entry = _value(_load("dvc.lock"), f"stages.{stage}") or {}
-    return entry if _md5_of(output) in [out["md5"] for out in entry.get("outs", [])] else {}
-
-
-def edited_since(run: dict[str, Any], file: str) -> bool:
-    """Tell whether a `run` that dvc.lock has recorded read another content of `file` than it has now."""
-    return any(each["path"] == file and each["md5"] != _md5_of(file) for each in run.get("deps", []))
-
-
 def _load(file: str) -> Any:
     """Read a YAML or TOML file; None where it cannot be read, as while an editor writes it."""
     try:
@@ -105,12 +93,6 @@ def _fingerprint(file: Path) -> Any:
         return sha256_of(file) if status.st_size <= HASHED_BYTES else (status.st_size, status.st_mtime_ns)
     except OSError:  # removed
         return None
-
-
-def _md5_of(file: str | Path) -> str | None:
-    """Return the checksum by which DVC knows a file; None where there is none."""
-    path = Path(file)
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else None
 
 
 def _changed_ns(file: str) -> int:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from threading import Thread
 
 STARTED_NS = time.time_ns()  # stages/__init__.py imports this before any library: some milliseconds late at most
@@ -14,11 +15,18 @@ def end_with_parent() -> None:
 
     DVC killed outright would leave its stage running, to write its outputs into the middle of the next run.
     """
-    parent = os.getppid()
+    import psutil
+
+    child = psutil.Process()
+    with suppress(psutil.Error):  # a process that may not be looked at
+        while (parent := child.parent()) and parent.cmdline()[-2:-1] == ["-c"]:  # a shell, as dash, that outlives DVC
+            child = parent
+    parent_id = child.ppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
+        with suppress(psutil.NoSuchProcess):
+            while child.ppid() == parent_id:
+                time.sleep(LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGINT)
 
     Thread(target=watch, daemon=True).start()

@@ -2,7 +2,7 @@
 
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 from packaging.version import Version
@@ -47,3 +47,8 @@ def read_versions() -> dict[str, str]:
         raise UserError(f"{VERSIONS} is missing; run from the project's folder, or restore it from git") from None
     except ValueError as error:
         raise UserError(f"{VERSIONS} is not valid TOML: {error}; restore it from git") from None
+
+
+def installed_version(library: str) -> str:
+    """Return the version of a library here, without what follows a plus, such as +cpu; `none` if it is not here."""
+    return next((Version(found.version).public for found in distributions(name=library)), "none")
