@@ -7,11 +7,13 @@ On two CPU cores the linear models take some seconds, the convolutional one abou
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
-from stages.lib.base.errors import exit_at_once, exit_cleanly
+from stages.lib.base.errors import UserError, exit_at_once, exit_cleanly
 from stages.lib.base.files import write_csv, write_json
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import Params, load_params
@@ -23,7 +25,8 @@ from stages.lib.learning.devices import pick_device, place, set_seeds
 from stages.lib.learning.distributed import is_distributed, join_world, start_processes
 from stages.lib.learning.memory import enough_memory, keep_freed_memory
 from stages.lib.learning.models import build_model, save_checkpoint
-from stages.lib.learning.training import check_training, fit, is_chance
+from stages.lib.learning.training import Epoch, Training, check_training, is_chance
+from stages.lib.learning.unfinished import Unfinished
 
 
 def main() -> None:
@@ -50,6 +53,9 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
     # Without a validation set training watches the test images, as the lecture does.
     watched = "validation" if len(validation) else "test"
     held_out = validation if len(validation) else load_split("data/prepared/test.safetensors").to(device)
+    if watched == "test" and (model_params.keep == "best" or model_params.patience):
+        why = "choose by validation images, and there are none; set prepare.validation, or leave both out"
+        raise UserError(f"params.yaml: {name}.keep and {name}.patience {why}")
 
     with enough_memory(f"try a smaller {name}.batch_size or {name}.hidden_units"), join_world(device) as world:
         say = print if world.writes else silence
@@ -64,32 +70,41 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         say(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.source}")
 
         set_seeds(params.seed)
-        epochs = []
-        start = time.perf_counter()
+        training = Training(model, model_params, train, held_out, params.train.precision, world)
+        # Of a training outside the pipeline nobody knows all that it is made from.
+        resumable = world.size == 1 and bool(inputs.at_start)
+        unfinished = Unfinished(name, made_from(name, params, inputs, device)) if resumable else None
+        seconds_before = unfinished.restore(training) if unfinished else 0.0
+        if training.epochs:
+            say(f"{name} goes on where it was interrupted, after epoch {len(training.epochs)}")
+        start = time.perf_counter() - seconds_before
         with watched_pace(name, threads if device.type == "cpu" and world.writes else 1):
-            for epoch in fit(model, model_params, train, held_out, params.train.precision, world):
+            for epoch in training.run():
                 say(epoch.line(watched), flush=True)
-                epochs.append(epoch)
+                if unfinished:
+                    unfinished.save(training, time.perf_counter() - start)
+                    write_curve(name, training.epochs)
         end = time.perf_counter()
     if not world.writes:
         return
 
     train_seconds = report_train_time(start, end, device)
-    last = epochs[-1]
-    if is_chance(last.correct, held_out.labels_N):
+    kept = training.kept()
+    if len(training.epochs) < model_params.epochs or kept is not training.epochs[-1]:
+        print(f"{name}: {len(training.epochs)} epochs; the weights are those of epoch {kept.epoch}")
+    if is_chance(kept.correct, held_out.labels_N):
         print(f"train: warning: {name} ends no better than chance; try another lr or more epochs", file=sys.stderr)
 
     inputs.check_unchanged()
     save_checkpoint(f"models/{name}.safetensors", model, name, model_params, train.class_names)
-    curve = [(epoch.epoch, epoch.train_loss, epoch.train_acc, epoch.test_loss, epoch.test_acc) for epoch in epochs]
-    write_csv(f"plots/curves/{name}.csv", ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"], curve)
+    write_curve(name, training.epochs)
     write_json(
         f"metrics/train/{name}.json",
         {
-            "train_loss": last.train_loss,
-            "train_acc": last.train_acc,
-            "test_loss": last.test_loss,
-            "test_acc": last.test_acc,
+            "train_loss": kept.train_loss,
+            "train_acc": kept.train_acc,
+            "test_loss": kept.test_loss,
+            "test_acc": kept.test_acc,
             "watched": watched,
             "parameters": parameters,
         },
@@ -99,7 +114,7 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         [name],
         {
             "train_seconds": train_seconds,
-            "images_per_second": model_params.epochs * len(train) / train_seconds,
+            "images_per_second": len(training.epochs) * len(train) / train_seconds,
             "device": device.type,
             "threads": threads,
             "torch": torch.__version__,
@@ -107,6 +122,25 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
     )
+    if unfinished:
+        unfinished.remove()
+
+
+def made_from(name: str, params: Params, inputs: Inputs, device: torch.device) -> dict[str, Any]:
+    """Return all that decides the result of a training."""
+    on = {"device": device.type, "threads": params.threads(name), "torch": torch.__version__}
+    return on | {
+        "files": inputs.at_start,
+        "model": params.model(name).model_dump(),
+        "seed": params.seed,
+        "precision": params.train.precision,
+    }
+
+
+def write_curve(name: str, epochs: Sequence[Epoch]) -> None:
+    """Write the metrics of the epochs so far: editors and `dvc plots` show them while the training runs."""
+    header = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
+    write_csv(f"plots/curves/{name}.csv", header, [[getattr(epoch, key) for key in header] for epoch in epochs])
 
 
 def silence(*_: object, **__: object) -> None:

@@ -123,7 +123,7 @@ def stage_side(name: str, epochs: int, threads: int | None, memory_format: str |
     from stages.lib.learning.devices import pick_device, place, set_seeds
     from stages.lib.learning.memory import keep_freed_memory
     from stages.lib.learning.models import build_model
-    from stages.lib.learning.training import fit
+    from stages.lib.learning.training import Training
 
     params = load_params()
     changes = {"epochs": epochs} | ({"memory_format": memory_format} if memory_format else {})
@@ -138,7 +138,8 @@ def stage_side(name: str, epochs: int, threads: int | None, memory_format: str |
     place(model, device, model_params.memory_format)
     set_seeds(params.seed)
     start = time.perf_counter()
-    losses = [loss for epoch in fit(model, model_params, train, test) for loss in (epoch.train_loss, epoch.test_loss)]
+    training = Training(model, model_params, train, test)
+    losses = [loss for epoch in training.run() for loss in (epoch.train_loss, epoch.test_loss)]
     return {"seconds": time.perf_counter() - start, "losses": losses, "images": epochs * len(train)}
 
 

@@ -16,7 +16,7 @@ from stages.lib.base.files import copy, read_json, write_json
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.evaluation import metrics_of
 from stages.lib.learning.models import build_model, load_checkpoint, save_checkpoint
-from stages.lib.learning.training import fit
+from stages.lib.learning.training import Training
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params
 
@@ -40,7 +40,7 @@ def best_model(make_split: MakeSplit, tmp_path_factory: pytest.TempPathFactory) 
     params = model_params(epochs=4)
     torch.manual_seed(42)
     model = build_model("linear", 10, 10)
-    list(fit(model, params, make_split(330), make_split(77, seed=1)))
+    list(Training(model, params, make_split(330), make_split(77, seed=1)).run())
     save_checkpoint(path, model, "model_0", params, CLASS_NAMES)
     return path
 

@@ -21,7 +21,7 @@ from stages.lib.base.files import read_json
 from stages.lib.base.params import load_params
 from stages.lib.data.datasets import Split, load_split, make_loader
 from stages.lib.learning.models import build_model
-from stages.lib.learning.training import fit
+from stages.lib.learning.training import Training
 from stages.lib.source.fashion_mnist import RAW_FILES
 from tests.helpers import PROJECT, read_curve, run_process, write_inputs
 
@@ -159,7 +159,7 @@ def test_correct_after_every_epoch(done: Path, train: Split, test: Split, thread
     torch.manual_seed(params.seed)
     model = build_model(params.model(name).arch, params.model(name).hidden_units, 10)
     torch.manual_seed(params.seed)
-    correct = [epoch.correct for epoch in fit(model, params.model(name), train, test)]
+    correct = [epoch.correct for epoch in Training(model, params.model(name), train, test).run()]
     assert correct == [round(lecture.accuracy * 100) for lecture in LECTURE[name]]
 
 

@@ -17,7 +17,7 @@ from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.devices import place
 from stages.lib.learning.models import build_model, load_checkpoint
-from stages.lib.learning.training import Epoch, fit, is_chance
+from stages.lib.learning.training import Epoch, Training, is_chance
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from stages.train import report_train_time
 from tests.helpers import (
@@ -118,7 +118,7 @@ def our_result(arch: str, train: Split, test: Split, **changes: Any) -> tuple[nn
     torch.manual_seed(42)
     model = place(build_model(arch, 10, 10), torch.device("cpu"), params.memory_format)
     torch.manual_seed(42)
-    return model, list(fit(model, params, train, test))
+    return model, list(Training(model, params, train, test).run())
 
 
 def assert_lecture(arch: str, train: Split, test: Split, **changes: Any) -> None:
@@ -187,7 +187,7 @@ def test_broken_weight_stops_at_first_batch(make_split: MakeSplit) -> None:
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match=r"nan in epoch 1, batch 1 of 4, with lr = 0\.1"):
-        list(fit(model, model_params(), make_split(100), make_split(20)))
+        list(Training(model, model_params(), make_split(100), make_split(20)).run())
 
 
 @pytest.mark.parametrize(
@@ -488,7 +488,7 @@ def test_damaged_images(prepared: Path, stage_refusal: StageRefusal) -> None:
 
 
 def test_short_memory(prepared: Path, stage_refusal: StageRefusal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.train.fit", lambda *_: torch.empty(10**15))
+    monkeypatch.setattr("stages.train.Training.run", lambda *_: torch.empty(10**15))
     line = stage_refusal("train", "model_1")
     assert "memory" in line
     assert "model_1.batch_size" in line

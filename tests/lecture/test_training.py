@@ -15,7 +15,7 @@ from stages.lecture.helper_functions import accuracy_fn
 from stages.lecture.models import FashionMNISTModelV0, FashionMNISTModelV1, FashionMNISTModelV2
 from stages.lib.data.datasets import load_split, make_loader
 from stages.lib.learning.models import build_model
-from stages.lib.learning.training import fit
+from stages.lib.learning.training import Training
 from tests.helpers import model_params
 
 MODELS = {"linear": FashionMNISTModelV0, "mlp": FashionMNISTModelV1, "tiny_vgg": FashionMNISTModelV2}
@@ -49,7 +49,7 @@ def test_figures_and_weights_of_the_pipeline(loaders: Loaders, arch: str) -> Non
     torch.manual_seed(42)
     ours = build_model(arch, 10, 10)
     torch.manual_seed(42)
-    epochs = list(fit(ours, model_params(arch, epochs=2), train, test))
+    epochs = list(Training(ours, model_params(arch, epochs=2), train, test).run())
 
     torch.manual_seed(42)
     model = MODELS[arch](1 if arch == "tiny_vgg" else 784, 10, 10)

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
@@ -33,6 +33,19 @@ def _known_architecture(name: str) -> str:
     if name not in architectures():
         raise PydanticCustomError("architecture", f"Input should be one of {', '.join(architectures())}")
     return name
+
+
+def _of_sgd(momentum: float, info: ValidationInfo) -> float:
+    optimizer = info.data.get("optimizer", "sgd")
+    if momentum and optimizer != "sgd":
+        raise PydanticCustomError("momentum", f"Input should be left out: {optimizer} has momenta of its own")
+    return momentum
+
+
+def _with_momentum(nesterov: bool, info: ValidationInfo) -> bool:
+    if nesterov and not info.data.get("momentum"):
+        raise PydanticCustomError("nesterov", "Input should be left out, or there should be a momentum")
+    return nesterov
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -92,6 +105,16 @@ class ModelParams(Block):
     lr: Annotated[float, Field(gt=0, le=1000)]
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     threads: Threads | None = None
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1), AfterValidator(_of_sgd)] = 0
+    nesterov: Annotated[bool, AfterValidator(_with_momentum)] = False
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
+    augment: list[Literal["flip", "shift", "erase"]] = []
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0
+    patience: Annotated[int, Field(ge=0, le=10_000)] = 0
+    keep: Literal["last", "best"] = "last"
 
 
 class EvaluateParams(Block):

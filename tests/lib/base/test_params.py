@@ -39,6 +39,16 @@ GOOD = {
     "model_0.memory_format": "contiguous",
     "model_0.threads": "1",
     "model_0.settings": "{kernel_size: 5, pooling: avg}",
+    "model_0.optimizer": "sgd",
+    "model_0.momentum": "0.9",
+    "model_0.nesterov": "false",
+    "model_0.weight_decay": "1e-4",
+    "model_0.schedule": "onecycle",
+    "model_0.label_smoothing": "0.1",
+    "model_0.augment": "[flip, shift, erase]",
+    "model_0.ema": "0.99",
+    "model_0.patience": "3",
+    "model_0.keep": "best",
     "evaluate.batch_size": "32",
     "compare.by": "accuracy",
     "confusion.samples": "9",
@@ -54,6 +64,7 @@ WHOLE_NUMBERS = {  # the lowest and the highest that are allowed
     **dict.fromkeys(["train.threads", "train.processes", "model_0.threads"], (1, 256)),
     "model_0.hidden_units": (1, 4096),
     "model_0.epochs": (1, 10_000),
+    "model_0.patience": (0, 10_000),
     **dict.fromkeys(["model_0.batch_size", "evaluate.batch_size"], (1, 65_536)),
     **dict.fromkeys(["confusion.samples", "confusion.mistakes"], (1, 100)),
 }
@@ -63,6 +74,8 @@ CHOICES = {
     "train.precision": ["float32", "bfloat16"],
     "model_0.arch": architectures(),
     "model_0.memory_format": ["contiguous", "channels_last"],
+    "model_0.schedule": ["constant", "cosine", "onecycle"],
+    "model_0.keep": ["last", "best"],
     "compare.by": ["accuracy", "loss"],
 }
 DEFAULTS: dict[str, Any] = {
@@ -73,6 +86,13 @@ DEFAULTS: dict[str, Any] = {
     "model_0.memory_format": "contiguous",
     "model_0.threads": None,
     "model_0.settings": {},
+    "model_0.optimizer": "sgd",
+    **dict.fromkeys(["model_0.momentum", "model_0.weight_decay", "model_0.label_smoothing", "model_0.ema"], 0),
+    "model_0.nesterov": False,
+    "model_0.schedule": "constant",
+    "model_0.augment": [],
+    "model_0.patience": 0,
+    "model_0.keep": "last",
 }
 NO_NUMBERS = ["true", '""', "'42'", "ten", "[1]", "{a: 1}", ".nan", ".inf", "-.inf", "2024-01-01", "1e400"]
 NO_WORDS = ["3", "0.5", "false", "null", '""', "[cpu]", "{a: b}", ".nan", "2024-01-01"]
@@ -240,7 +260,7 @@ def test_typo_suggests_nearest_key(name: str, nearest: str, tmp_path: Path) -> N
     assert complaint(write(tmp_path, {**GOOD, name: "1"})) == f"unknown key {name}; did you mean {nearest}?"
 
 
-@pytest.mark.parametrize("name", ["model_0.LR", "model_0.momentum"])
+@pytest.mark.parametrize("name", ["model_0.LR", "model_0.dropout"])
 def test_unknown_key_lists_known_ones(name: str, tmp_path: Path) -> None:
     message = complaint(write(tmp_path, {**GOOD, name: "1"}))
     assert message.startswith(f"unknown key {name}; ")
@@ -408,3 +428,21 @@ def test_any_bytes_are_refused(content: bytes, tmp_path_factory: pytest.TempPath
     path = tmp_path_factory.getbasetemp() / "bytes.yaml"
     path.write_bytes(content)
     complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_0.momentum": "0", "model_0.nesterov": "true"}, "model_0.nesterov is True"),
+        ({"model_0.optimizer": "adam"}, "model_0.momentum is 0.9"),
+        ({"model_0.momentum": "1.0"}, "model_0.momentum is 1.0"),
+        ({"model_0.label_smoothing": "1"}, "model_0.label_smoothing is 1"),
+        ({"model_0.ema": "-0.1"}, "model_0.ema is -0.1"),
+        ({"model_0.weight_decay": ".nan"}, "model_0.weight_decay is nan"),
+        ({"model_0.augment": "flip"}, "model_0.augment is 'flip'"),
+        ({"model_0.augment": "[flip, turn]"}, "model_0.augment.1 is 'turn'"),
+        ({"model_0.nesterov": "1"}, "model_0.nesterov is 1"),
+    ],
+)
+def test_impossible_recipe(changes: dict[str, str], said: str, tmp_path: Path) -> None:
+    assert complaint(write(tmp_path, GOOD | changes)).startswith(said)

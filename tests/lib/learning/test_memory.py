@@ -15,11 +15,13 @@ import torch
 from stages.lib.learning.models import build_model
 from stages.lib.data.datasets import Batch
 from stages.lib.learning.memory import keep_freed_memory
-from stages.lib.learning.training import make_step
+from stages.lib.learning.optimizers import PlainSGD
+from stages.lib.learning.steps import make_step
 
 torch.set_num_threads(1)
 keep_freed_memory()
-step = make_step(build_model("tiny_vgg", 10, 10).to(memory_format=torch.channels_last), lr=0.1)
+model = build_model("tiny_vgg", 10, 10).to(memory_format=torch.channels_last)
+step = make_step(model, PlainSGD(list(model.parameters()), 0.1))
 batch = Batch(torch.rand(32, 1, 28, 28), torch.arange(32) % 10)
 for number in range(40):
     if number == 20:

@@ -18,18 +18,16 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from stages.lib.data.datasets import Batch, Split, make_loader
-from stages.lib.learning import training
+from stages.lib.learning import steps
 from stages.lib.learning.distributed import World
 from stages.lib.learning.models import build_model
+from stages.lib.learning.optimizers import PlainSGD
+from stages.lib.learning.steps import Step, batch_loss, capture_at_first_call, make_step
 from stages.lib.learning.training import (
     Epoch,
-    Step,
-    batch_loss,
-    capture_at_first_call,
+    Training,
     check_finite,
-    fit,
     is_chance,
-    make_step,
 )
 from tests.helpers import MakeSplit, model_params, refusal
 
@@ -39,7 +37,7 @@ PARAMS = model_params(epochs=1)
 def train(split: Split, precision: str) -> tuple[float, nn.Module]:
     torch.manual_seed(42)
     model = build_model("linear", 10, 10)
-    (epoch,) = fit(model, PARAMS, split, split, precision)
+    (epoch,) = Training(model, PARAMS, split, split, precision).run()
     return epoch.train_loss, model
 
 
@@ -62,7 +60,8 @@ def test_bfloat16_is_almost_float32(make_split: MakeSplit) -> None:
 def test_step_is_that_of_plain_sgd(make_split: MakeSplit, arch: str) -> None:
     ours, theirs = build_model(arch, 10, 10), build_model(arch, 10, 10)
     theirs.load_state_dict(ours.state_dict())
-    step, optimizer = make_step(ours, lr=0.3), torch.optim.SGD(theirs.parameters(), lr=0.3)
+    step = make_step(ours, PlainSGD(list(ours.parameters()), 0.3))
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.3)
     for batch in make_loader(make_split(77), 32):
         loss, correct = step(batch, len(batch.labels_B))
         logits_BK = theirs(batch.images_B1HW)
@@ -80,7 +79,7 @@ def test_weights_without_a_gradient_stay(make_split: MakeSplit) -> None:
     unused = nn.Parameter(torch.ones(3))
     model.register_parameter("unused", unused)
     (batch,) = make_loader(make_split(8), 8)
-    make_step(model, lr=1.0)(batch, 8)
+    make_step(model, PlainSGD(list(model.parameters()), 1.0))(batch, 8)
     assert torch.equal(unused.detach(), torch.ones(3))
 
 
@@ -102,14 +101,15 @@ def test_captured_once_and_replayed_for_its_size(make_split: MakeSplit, monkeypa
         captures.append(arguments)
         return record(replayed)
 
-    monkeypatch.setattr(training, "_capture", capture)
-    step, model, batches = record(run), nn.Identity(), list(make_loader(make_split(100), batch_size=32))
-    captured = capture_at_first_call(step, model)
+    monkeypatch.setattr(steps, "_capture", capture)
+    step, model, optimizer = record(run), nn.Identity(), MagicMock()
+    batches = list(make_loader(make_split(100), batch_size=32))
+    captured = capture_at_first_call(step, model, optimizer)
     for batch in batches:
         captured(batch, len(batch.labels_B))
     assert replayed == [(batch, 32) for batch in batches[:3]]
     assert run == [(batches[3], 4)]
-    assert captures == [(step, model, batches[0], 32)]
+    assert captures == [(step, model, optimizer, batches[0], 32)]
 
 
 def test_chance_with_one_class() -> None:
@@ -122,7 +122,7 @@ def progress_shown(split: Split, monkeypatch: pytest.MonkeyPatch, terminal: bool
     monkeypatch.setattr(stderr, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", stderr)
     tqdm.set_lock(RLock())  # of this process: one that a failing test never gives back then stops no other
-    list(fit(build_model("linear", 10, 10), PARAMS, split, split, world=world))
+    list(Training(build_model("linear", 10, 10), PARAMS, split, split, world=world).run())
     return stderr.getvalue()
 
 
@@ -163,7 +163,8 @@ def test_metrics_of_one_rank(make_split: MakeSplit, rank: int) -> None:
     torch.manual_seed(42)
     model = build_model("linear", 10, 10)
     torch.manual_seed(42)
-    (epoch,) = fit(model, model_params(epochs=1, batch_size=64, lr=1e-30), split, split, world=World(rank, 2))
+    params = model_params(epochs=1, batch_size=64, lr=1e-30)
+    (epoch,) = Training(model, params, split, split, world=World(rank, 2)).run()
     torch.manual_seed(42)
     (batch,) = make_loader(split, 64, shuffle=True)
     ours = slice(32 * rank, 32 + 31 * rank)
@@ -189,12 +190,12 @@ class WeightsOn(nn.Module):
 )
 def test_captured_or_distributed(monkeypatch: pytest.MonkeyPatch, device: str, processes: int, captured: bool) -> None:
     distributed, captures = MagicMock(), MagicMock()
-    monkeypatch.setattr(training, "DistributedDataParallel", distributed)
-    monkeypatch.setattr(training, "capture_at_first_call", captures)
-    model = WeightsOn(device)
-    assert callable(make_step(model, lr=0.1, world=World(0, processes)))
+    monkeypatch.setattr(steps, "DistributedDataParallel", distributed)
+    monkeypatch.setattr(steps, "capture_at_first_call", captures)
+    model, optimizer = WeightsOn(device), MagicMock()
+    assert callable(make_step(model, optimizer, world=World(0, processes)))
     assert [call.args for call in distributed.call_args_list] == ([(model,)] if processes > 1 else [])
-    assert [(callable(step), given) for (step, given), _ in captures.call_args_list] == [(True, model)] * captured
+    assert [given for (_, *given), _ in captures.call_args_list] == [[model, optimizer]] * captured
 
 
 class CountingPasses(nn.Module):
@@ -220,7 +221,8 @@ def test_capture_leaves_weights_and_buffers(monkeypatch: pytest.MonkeyPatch, mak
     model = CountingPasses()
     before = [weights.detach().clone() for weights in model.parameters()]
     (batch,) = make_loader(make_split(8), 8)
-    capture_at_first_call(make_step(model, lr=0.1), model)(batch, 8)
+    optimizer = PlainSGD(list(model.parameters()), 0.1)
+    capture_at_first_call(make_step(model, optimizer), model, optimizer)(batch, 8)
     assert model.passes == 0
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True))
 
@@ -233,11 +235,11 @@ def test_captured_steps_train_as_others(monkeypatch: pytest.MonkeyPatch, make_sp
     epochs = []
     for captured in (True, False):
         if not captured:
-            monkeypatch.setattr(training, "capture_at_first_call", lambda step, _: step)
+            monkeypatch.setattr(steps, "capture_at_first_call", lambda step, *_: step)
         torch.manual_seed(42)
         model = build_model(arch, 10, 10).to(device)
         torch.manual_seed(42)
-        epochs.append(list(fit(model, PARAMS, train, test)))
+        epochs.append(list(Training(model, PARAMS, train, test).run()))
     for one, other in zip(*epochs, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
         assert one.test_loss == pytest.approx(other.test_loss, abs=1e-4)
@@ -252,10 +254,12 @@ def test_captured_steps_train_as_others(monkeypatch: pytest.MonkeyPatch, make_sp
     ],
 )
 def test_first_loss_that_is_not_finite(losses: list[float], held_out_loss: float, where: str) -> None:
-    message = refusal(check_finite, np.array(losses, np.float32), held_out_loss, 3, 0.5)
+    epoch = Epoch(3, train_loss=0, train_acc=0, test_loss=held_out_loss, test_acc=0, correct=0)
+    message = refusal(check_finite, np.array(losses, np.float32), epoch, 0.5)
     assert where in message
     assert "lr = 0.5" in message
 
 
 def test_finite_losses() -> None:
-    check_finite(np.array([2.0, 1.0], np.float32), 0.3, epoch=1, lr=0.5)
+    epoch = Epoch(1, train_loss=0, train_acc=0, test_loss=0.3, test_acc=0, correct=0)
+    check_finite(np.array([2.0, 1.0], np.float32), epoch, lr=0.5)

@@ -88,7 +88,7 @@ def test_order_of_the_three_models(tmp_path: Path) -> None:
 
     from stages.lib.data.datasets import Split
     from stages.lib.learning.models import build_model
-    from stages.lib.learning.training import fit
+    from stages.lib.learning.training import Training
 
     write_synthetic(tmp_path, seed=42, train=6000, test=1000)
 
@@ -102,6 +102,6 @@ def test_order_of_the_three_models(tmp_path: Path) -> None:
         torch.manual_seed(42)
         model = build_model(arch, 10, 10)
         torch.manual_seed(42)
-        accuracy[arch] = [epoch.test_acc for epoch in fit(model, model_params(arch), train, test)][-1]
+        accuracy[arch] = [epoch.test_acc for epoch in Training(model, model_params(arch), train, test).run()][-1]
     assert accuracy["tiny_vgg"] > accuracy["linear"] + 5
     assert accuracy["linear"] > accuracy["mlp"]

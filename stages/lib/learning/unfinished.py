@@ -1,0 +1,112 @@
+"""A training that was interrupted, on disk: everything that its last epochs need to come out as if nothing had been.
+
+Written after each epoch, outside of what DVC keeps, and gone when the training is over.
+"""
+
+import hashlib
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stages.lib.base.errors import UserError
+from stages.lib.base.tensors import load_tensors, save_tensors
+from stages.lib.learning.training import Epoch, Training
+
+
+class Unfinished:
+    """The file of a training.
+
+    Args:
+        name: of the model.
+        made_from: all that decides the result: a training that was made from anything else is not taken up again.
+    """
+
+    def __init__(self, name: str, made_from: dict[str, Any]) -> None:
+        self.path = Path(f"models/unfinished/{name}.safetensors")
+        self.made_from = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
+
+    def save(self, training: Training, seconds: float) -> None:
+        """Write the state after the last epoch, and how long it took to come there."""
+        parts = {
+            "model": state_of(training.model),
+            "average": state_of(training.average),
+            "best": training.best_weights,
+            "optimizer": training.optimizer.state(),
+            "random": random_state(training),
+        }
+        # Copies: safetensors writes contiguous tensors that share no memory.
+        tensors = {
+            f"{part} {key}": values.cpu().clone(memory_format=torch.contiguous_format)
+            for part, state in parts.items()
+            for key, values in state.items()
+        }
+        epochs = [asdict(epoch) for epoch in training.epochs]
+        save_tensors(self.path, tensors, {"made_from": self.made_from, "epochs": epochs, "seconds": seconds})
+
+    def restore(self, training: Training) -> float:
+        """Bring `training` to where it was, if the file is of the same training; return the seconds it took until then.
+
+        A file that is damaged, or of another training, counts for nothing.
+        """
+        try:
+            tensors, about = load_tensors(self.path)
+        except UserError:
+            return 0.0
+        if about.get("made_from") != self.made_from:
+            return 0.0
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("model", "average", "best", "optimizer", "random")}
+        for name, values in tensors.items():
+            part, key = name.split(" ", 1)
+            parts[part][key] = values.to(training.held_out.labels_N.device) if part != "random" else values
+        with torch.no_grad():
+            for part, model in (("model", training.model), ("average", training.average)):
+                for key, values in state_of(model).items():
+                    values.copy_(parts[part][key])
+        training.best_weights = parts["best"]
+        training.optimizer.restore(parts["optimizer"])
+        training.epochs = [Epoch(**epoch) for epoch in about["epochs"]]
+        set_random_state(training, parts["random"])
+        return float(about["seconds"])
+
+    def remove(self) -> None:
+        """Remove the file: the training is over, and its outputs are written."""
+        self.path.unlink(missing_ok=True)
+
+
+def state_of(model: nn.Module | None) -> dict[str, Tensor]:
+    """Return the weights and statistics of a model by number: a state_dict may lack some."""
+    return {str(number): each for number, each in enumerate([*model.parameters(), *model.buffers()] if model else [])}
+
+
+def random_state(training: Training) -> dict[str, Tensor]:
+    """Return the states of all generators that a training draws from."""
+    _, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - the global one is meant
+    _, words, gauss_next = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "augment": training.augment.generator.get_state(),
+        "numpy": torch.tensor([*map(int, keys), position, has_gauss]),
+        "numpy gauss": torch.tensor(gauss, dtype=torch.float64),
+        "python": torch.tensor(words),
+        "python gauss": torch.tensor([] if gauss_next is None else [gauss_next], dtype=torch.float64),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(training: Training, state: dict[str, Tensor]) -> None:
+    """Go on drawing where `random_state` was taken."""
+    torch.set_rng_state(state["torch"])
+    training.augment.generator.set_state(state["augment"])
+    *keys, position, has_gauss = state["numpy"].tolist()
+    np.random.set_state(("MT19937", np.array(keys, np.uint32), position, has_gauss, state["numpy gauss"].item()))  # noqa: NPY002
+    random.setstate((3, tuple(state["python"].tolist()), next(iter(state["python gauss"].tolist()), None)))
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
