@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,6 +159,17 @@ def test_model_unknown_to_the_lock(run: Run) -> None:
     draw("shirt.png")
     lock_training(Path("shirt.png"), "model_0", "another")
     assert run("shirt.png").stderr == ""
+
+
+@pytest.mark.parametrize("given", ["models/model_0.safetensors", "{folder}/models/../models/model_0.safetensors"])
+def test_model_of_another_commit(run: Run, given: str) -> None:
+    """As after `git checkout` without `dvc checkout`: code and dvc.lock are of one state, the model of another."""
+    draw("shirt.png")
+    lock_training(Path("shirt.png"), "model_0", "another")
+    shutil.copyfile("models/best.safetensors", "models/model_0.safetensors")
+    done = run("shirt.png", "--model", given.format(folder=Path.cwd()))
+    assert "`dvc checkout`" in done.stderr
+    assert "models/model_0.safetensors" in done.stderr
 
 
 def test_name_that_is_no_valid_text(run: Run) -> None:

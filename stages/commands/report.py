@@ -26,7 +26,7 @@ from stages.lib.base.lock import read_lock, recorded_versions
 from stages.lib.base.params import MODEL_NAME
 from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
-from stages.lib.results.summary import pair_text
+from stages.lib.results.summary import ABOUT, pair_text
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 PARAMS = Path("params.yaml")
@@ -78,6 +78,7 @@ def gather() -> dict[str, Any]:
         "evaluated": evaluated,
         "data": outputs.read_checked("metrics/data.json", outputs.DATA),
         "trained": trained,
+        "about": ABOUT,
         "far_points": FAR_POINTS,
         "overfit": [name for name in names if excess_points(trained[name]) >= FAR_POINTS],
         "underfit": find_underfit(trained),

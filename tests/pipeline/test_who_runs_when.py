@@ -101,7 +101,7 @@ def test_seed_starts_at_the_trainings(
 
 def test_comment_in_an_architecture(project: Path, shell: Shell, stages_run: StagesRun) -> None:
     add_comment("stages/architectures/tiny_vgg.py")
-    assert stages_run(shell("dvc repro")) == ["train_model_2", "evaluate"]
+    assert stages_run(shell("dvc repro")) == ["train_model_2", "evaluate", "confusion"]
     changed = shell("git status --short").split()
     assert changed == ["M", "dvc.lock", "M", "stages/architectures/tiny_vgg.py"]
 

@@ -1,5 +1,6 @@
 """What DVC has recorded in dvc.lock: what each stage read and wrote when it last ran."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ def recorded(stage: str, output: str | Path) -> dict[str, Any]:
     with suppress(UserError):
         run = _stages_in(Path(LOCK), _Run).get(stage, {})
     return run if _md5_of_file(output) in [out["md5"] for out in run.get("outs", [])] else {}
+
+
+def is_another(output: str | Path) -> bool:
+    """Tell whether dvc.lock records this file, but with another content than it has."""
+    with suppress(UserError):
+        records = [out for run in _stages_in(Path(LOCK), _Run).values() for out in run.get("outs", [])]
+        path = os.path.relpath(output)
+        return any(out["path"] == path and out["md5"] != _md5_of_file(output) for out in records)
+    return False
 
 
 def edited_since(run: dict[str, Any], file: str) -> bool:

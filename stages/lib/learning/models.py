@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from stages.lib.base.errors import Outdated, UserError
-from stages.lib.base.lock import edited_since, recorded
+from stages.lib.base.lock import edited_since, is_another, recorded
 from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams, architectures
 from stages.lib.base.tensors import load_tensors, save_tensors
 
@@ -226,14 +226,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def warn_if_edited(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Say on stderr if the architecture is another than the one that the model in `path` was trained with, by dvc.lock.
+    """Say on stderr if, by dvc.lock, the model in `path` was trained with another architecture, or is of another state.
 
     Weights may fit an edited architecture too, and then mean something else.
     """
     file = f"stages/architectures/{checkpoint.arch}.py"
     if edited_since(recorded(f"train_{checkpoint.name}", path), file):
-        what = f"{file} was edited since {checkpoint.name} was trained"
-        print(f"warning: {what}; what the model answers may be wrong: run `dvc repro`", file=sys.stderr)
+        what, mend = f"{file} was edited since {checkpoint.name} was trained", "`dvc repro`"
+    elif is_another(path):
+        what, mend = f"{path} is not the file that dvc.lock records", "`dvc checkout`, or `dvc repro`"
+    else:
+        return
+    print(f"warning: {what}; what the model answers may be wrong: run {mend}", file=sys.stderr)
 
 
 def _changed_settings(params: ModelParams) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import pandas as pd
 from stages.lib.base.files import read_json
 from stages.lib.base.timing import images_per_second, train_seconds
 
+ABOUT = "This is about these trained models, on other images like these; trained with another seed they may change places."
+
 
 def summary() -> str:
     """Return the table of the models, what the paired tests say, and the best model.
@@ -34,9 +36,10 @@ def summary() -> str:
 
 
 def verdicts(comparison: dict[str, Any]) -> str:
-    """Return what the paired tests say, and the best model: a line for each."""
+    """Return what the paired tests say, and of what, and the best model: a line for each."""
     best = f"best by {comparison['by']} on the {comparison['chosen_on']} images: {comparison['best']}"
-    return "\n".join([*(pair_text(pair) for pair in comparison["pairs"]), best])
+    about = [ABOUT] if comparison["pairs"] else []
+    return "\n".join([*(pair_text(pair) for pair in comparison["pairs"]), *about, best])
 
 
 def pair_text(pair: dict[str, Any]) -> str:
