@@ -1,9 +1,13 @@
 """The lecture's data set beside torchvision's and the pipeline's."""
 
+import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL.Image import Transpose
 from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
@@ -28,6 +32,23 @@ def test_item_is_what_to_tensor_gives(train_data: FashionMNIST) -> None:
     image, label = train_data[7]
     assert torch.equal(image, ToTensor()(train_data.data[7].numpy()))
     assert label == 7
+
+
+def test_arguments_of_torchvision(train_data: FashionMNIST) -> None:
+    theirs = list(inspect.signature(torchvision.datasets.FashionMNIST).parameters)
+    assert list(inspect.signature(FashionMNIST).parameters) == theirs
+    as_on_the_slides = FashionMNIST(root="data", train=True, download=True, transform=ToTensor(), target_transform=None)
+    image, label = as_on_the_slides[7]
+    assert torch.equal(image, train_data[7][0])
+    assert label == 7
+
+
+def test_transforms(train_data: FashionMNIST) -> None:
+    image, label = FashionMNIST(transform=None, target_transform=str)[7]
+    assert (image.mode, image.size, label) == ("L", (28, 28), "7")
+    assert np.array_equal(image, train_data.data[7])
+    mirrored, _ = FashionMNIST(transform=lambda picture: ToTensor()(picture.transpose(Transpose.FLIP_LEFT_RIGHT)))[7]
+    assert torch.equal(mirrored, train_data[7][0].flip(-1))
 
 
 def test_batches_of_the_pipeline(train_data: FashionMNIST) -> None:
