@@ -61,8 +61,8 @@ LECTURE = {
     ],
 }
 # What the lecture's own code prints, and the course's notebook. The slides show other digits: 0.47664403915405273 and
-# 83.4301282051282, 0.6850000023841858 and 75.01923076923077. No run can give those: with 312 batches of 32 images and a
-# last one of 16, accuracy x 313 / 3.125 is a whole number, and theirs gives 8356.36 and 7513.93.
+# 83.4301282051282, 0.6850000023841858 and 75.01923076923077. No run can give those accuracies: with 312 batches of 32
+# images and a last one of 16, accuracy x 313 / 3.125 is a whole number, and theirs gives 8356.36 and 7513.93.
 DICTIONARIES = {
     "model_0": {"model_name": "LinearBaseline", "model_loss": 0.47663894295692444, "model_acc": 83.42651757188499},
     "model_1": {"model_name": "MLP", "model_loss": 0.6850008964538574, "model_acc": 75.01996805111821},
