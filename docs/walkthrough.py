@@ -1031,7 +1031,9 @@ print(f"\nconv_layer_2 bias shape: \n{conv_layer_2.bias.shape} -> [out_channels=
 
 # %%
 start = model_2.block_1[0].weight.detach().cpu().clone()
-model_2.load_state_dict(load_checkpoint("models/model_2.safetensors").model.state_dict())
+checkpoint = load_checkpoint("models/model_2.safetensors")
+assert (checkpoint.arch, checkpoint.settings) == ("tiny_vgg", {}), "this notebook needs the lecture's model_2"
+model_2.load_state_dict(checkpoint.model.state_dict())
 trained = model_2.block_1[0].weight.detach().cpu()
 
 largest = torch.cat([start, trained]).abs().max().item()

@@ -4,6 +4,7 @@ Each model is built again from its file alone and sees every test image once. Wr
 dictionary among them, its predictions, and a table of its layers. Takes some seconds.
 """
 
+import sys
 import time
 from argparse import ArgumentParser
 from dataclasses import asdict
@@ -121,6 +122,10 @@ def find_gaps(logits_NK: Tensor, class_names: tuple[str, ...]) -> dict[str, Any]
 
 def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
     """Write a table of the model's layers: what each turns an image into, and what it costs."""
+    layers = trace_layers(checkpoint.model)
+    if uncounted := sorted({layer.kind for layer in layers if not layer.counted}):
+        what = f"{checkpoint.name} has more multiply-adds than its table says: {', '.join(uncounted)} cannot be counted"
+        print(f"warning: {what}", file=sys.stderr)
     write_csv(
         path,
         ["layer", "kind", "input", "output", "how", "parameters", "multiply_adds"],
@@ -134,7 +139,7 @@ def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
                 layer.parameters,
                 layer.multiply_adds,
             )
-            for layer in trace_layers(checkpoint.model)
+            for layer in layers
         ),
     )
 

@@ -7,7 +7,7 @@ in the user's download cache. Takes seconds, or none if the files are there alre
 from argparse import ArgumentParser
 from pathlib import Path
 
-from stages.lib.base.errors import exit_cleanly
+from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import sha256_of
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import FetchParams, SyntheticParams, load_params
@@ -37,9 +37,16 @@ def fetch(params: FetchParams) -> str:
 
 
 def draw(params: SyntheticParams) -> str:
-    """Draw the synthetic files into `data/raw`. Returns what they were drawn from."""
+    """Draw the synthetic files into `data/raw`. Returns what they were drawn from.
+
+    Raises:
+        UserError: `data/raw` is a link: others may rely on the files that it leads to.
+    """
     from stages.lib.source.synthetic import write_synthetic
 
+    if RAW.is_symlink():
+        where = RAW.resolve()
+        raise UserError(f"{RAW} is a link, and drawn images would replace the files in {where}; remove the link first")
     write_synthetic(RAW, params.seed, params.train, params.test)
     return f"drawn with seed {params.seed}"
 

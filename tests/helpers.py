@@ -73,14 +73,17 @@ def write_inputs(folder: Path, changes: dict[str, Any]) -> None:
     (folder / "versions.toml").write_text("".join(lines))
 
 
-def lock_training(output: Path, name: str, architecture: str, seed: int = 42) -> None:
+def lock_training(output: Path, name: str, architecture: str, seed: int = 42, best: Path | None = None) -> None:
     """Write a dvc.lock: the model in `output` was trained with a seed and an architecture of this content."""
     entry = {
         "deps": [{"path": "stages/architectures/linear.py", "md5": hashlib.md5(architecture.encode()).hexdigest()}],
         "params": {"params.yaml": {"seed": seed}},
         "outs": [{"path": f"models/{name}.safetensors", "md5": hashlib.md5(output.read_bytes()).hexdigest()}],
     }
-    Path("dvc.lock").write_text(json.dumps({"stages": {f"train_{name}": entry}}) + "\n")
+    stages: dict[str, Any] = {f"train_{name}": entry}
+    if best:
+        stages["compare"] = {"outs": [{"path": str(best), "md5": hashlib.md5(best.read_bytes()).hexdigest()}]}
+    Path("dvc.lock").write_text(json.dumps({"stages": stages}) + "\n")
 
 
 def run_process(stage: str, *arguments: str, folder: Path | None = None, **variables: str) -> CompletedProcess[str]:

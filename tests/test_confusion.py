@@ -10,12 +10,14 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from torch import Tensor, nn
 
+from stages.confusion import draw_feature_maps
 from stages.lib import plots
 from stages.lib.base.files import copy, read_json, write_json
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.evaluation import metrics_of
-from stages.lib.learning.models import build_model, load_checkpoint, save_checkpoint
+from stages.lib.learning.models import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from stages.lib.learning.training import Training
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params
@@ -200,6 +202,28 @@ def test_seed_picks_the_samples(best: Path, run_stage: RunStage, set_params: Set
         seen.append([image.tobytes() for *_, image in panels(drawn["plots/predictions.png"])])
     assert seen[0] == seen[1] != seen[2]
     assert len(set(seen[0])) == 9
+
+
+class TwoCalls(nn.Module):
+    """Calls one ReLU twice, as many tutorials do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 3), nn.LazyLinear(10)
+        self.relu = nn.ReLU()
+
+    def forward(self, images_N1HW: Tensor) -> Tensor:
+        maps_NCHW = self.relu(self.second(self.relu(self.first(images_N1HW))))
+        logits_NK: Tensor = self.last(maps_NCHW.flatten(1))
+        return logits_NK
+
+
+def test_layer_that_is_called_twice(best: Path, drawn: Drawn) -> None:
+    model = TwoCalls()
+    checkpoint = Checkpoint(model, "model_0", "linear", 10, {}, "contiguous", CLASS_NAMES)
+    draw_feature_maps(checkpoint, load_split(TEST), torch.device("cpu"))
+    titles = [axes.get_title() for axes in drawn["plots/feature_maps.png"].axes if "ReLU" in axes.get_title()]
+    assert titles == ["relu\nReLU", "relu (2)\nReLU"]
 
 
 def test_no_mistakes(best: Path, run_stage: RunStage) -> None:

@@ -45,6 +45,16 @@ def test_other_files_than_published(stage_refusal: StageRefusal, set_params: Set
     assert "mirror: train-images-idx3-ubyte.gz: expected 26,421,880 bytes, got 6" in stage_refusal("fetch")
 
 
+def test_linked_folder_is_not_drawn_over(stage_refusal: StageRefusal, set_params: SetParams) -> None:
+    set_params({"fetch.source": "synthetic"})
+    Path("shared").mkdir()
+    for name in NAMES:
+        (Path("shared") / name).write_bytes(b"of others")
+    RAW.parent.mkdir()
+    RAW.symlink_to(Path("shared").absolute())
+    assert "data/raw is a link" in stage_refusal("fetch")
+
+
 def test_synthetic_source(run_stage: RunStage, set_params: SetParams) -> None:
     set_params({"fetch.source": "synthetic", "fetch.synthetic.train": 20, "fetch.synthetic.test": 10})
     done = run_stage("fetch")

@@ -161,6 +161,13 @@ def test_model_unknown_to_the_lock(run: Run) -> None:
     assert run("shirt.png").stderr == ""
 
 
+def test_best_model_of_an_earlier_training(run: Run) -> None:
+    """As after `dvc repro train_model_0` alone: the best model is still the old one."""
+    draw("shirt.png")
+    lock_training(Path("shirt.png"), "model_0", "trained again", best=Path("models/best.safetensors"))
+    assert "models/best.safetensors" in run("shirt.png").stderr
+
+
 @pytest.mark.parametrize("given", ["models/model_0.safetensors", "{folder}/models/../models/model_0.safetensors"])
 def test_model_of_another_commit(run: Run, given: str) -> None:
     """As after `git checkout` without `dvc checkout`: code and dvc.lock are of one state, the model of another."""

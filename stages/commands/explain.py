@@ -60,6 +60,7 @@ def main() -> None:
             "classes": list(checkpoint.class_names),
             "source": test.source,
             "seed": seed,
+            "seed_recorded": "seed" in training,
             "accuracy": float((logits_NK.argmax(dim=1) == test.labels_N).double().mean()) * 100,
             **look_inside(
                 checkpoint.model,

@@ -161,6 +161,8 @@ def changed(compared: list[str]) -> list[str] | None:
         return None
     models = {key for key in load_yaml(PARAMS) if MODEL_NAME.fullmatch(str(key))}
     names = {f"{model} in params.yaml" for model in models ^ set(compared)}
+    pipeline = load_yaml(Path("dvc.yaml"))["stages"]
+    names |= {f"{stage}, which is frozen" for stage, each in pipeline.items() if each.get("frozen")}
     for stage, changes in json.loads(done.stdout).items():
         for change in changes:
             if change == "changed command":

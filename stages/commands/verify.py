@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,7 @@ def main() -> None:
         promises = read_promises(clone, lock)
         verdicts = dict.fromkeys(unknown(results_in_git(clone), promises), NOT_IN_LOCK)
         verdicts |= judge_new_run(clone, promises) if run else judge_committed(promises)
+        outdated = [] if run else find_outdated(clone)
 
     print_table(verdicts if run else {path: each for path, each in verdicts.items() if each[0] != SAME})
     results = [verdict for verdict, _ in verdicts.values()]
@@ -79,8 +81,11 @@ def main() -> None:
         print(f"\n{results.count(SAME)} of {len(results)} outputs have the same bytes; worst: {worst}")
     else:
         print(f"{results.count(SAME)} of the {len(results)} outputs in git or DVC's cache are what dvc.lock records")
+        print(*outdated, sep="\n", end="\n" if outdated else "")
     if worst != SAME:
         print(describe_versions(lock) if run else "`dvc repro` makes them again; then commit")
+    elif outdated:
+        raise UserError("dvc.lock does not match: dvc unfreeze what is frozen, run dvc repro, commit it")
     sys.exit(EXIT_STATUS[worst])
 
 
@@ -206,6 +211,19 @@ def judge_committed(promises: dict[str, Promise]) -> dict[str, Verdict]:
     }
 
 
+def find_outdated(clone: Path) -> list[str]:
+    """Return what DVC says of the stages that it would run in `clone`, or does not look at: it needs no data for that.
+
+    Raises:
+        UserError: DVC cannot tell.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry"]
+    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode != 0:
+        raise UserError(f"DVC cannot read the committed pipeline: {' '.join(done.stderr.split())}")
+    return re.findall(r".*(?:Running stage|is frozen).*", done.stdout + done.stderr)
+
+
 def judge_new_run(clone: Path, promises: dict[str, Promise]) -> dict[str, Verdict]:
     """Run the pipeline again and judge what it makes.
 
@@ -308,7 +326,9 @@ def parse_arguments() -> bool:
     """Return from the command line whether to run the pipeline."""
     parser = ArgumentParser(prog="python -m stages.commands.verify", description="Make the committed results again.")
     parser.add_argument(
-        "--no-run", action="store_true", help="run nothing: is what is committed what dvc.lock records? Takes a second"
+        "--no-run",
+        action="store_true",
+        help="run nothing: does dvc.lock match code, parameters and results?",
     )
     return not parser.parse_args().no_run
 

@@ -211,8 +211,12 @@ def test_seed_of_the_training(trained: Path, page: Page) -> None:
     set_seeds(7)
     expected = build_model("tiny_vgg", HIDDEN_UNITS, 10).get_parameter("block_1.0.weight")
     html = page()
-    assert "<code>seed: 7</code>" in html
+    assert "<code>seed: 7</code>. After" in html
     assert decoded(data_in(html)["layers"][0]["weight_before"]).tolist() == expected.flatten().tolist()
+
+
+def test_seed_of_a_training_that_nobody_recorded(page: Page) -> None:
+    assert re.search(r"<code>seed: 42</code>, if .*dvc\.lock", page())
 
 
 def test_settings_of_the_architecture(trained: Path, page: Page) -> None:

@@ -504,6 +504,12 @@ class TestLock:
         (locked / "params.yaml").write_text(re.sub(r"(?m)^model_2:\n(  .*\n)+", "", text))
         assert "Changed since the pipeline ran: model_2 in params.yaml" in text_of(report())
 
+    def test_frozen_stage(self, locked: Path, report: Report) -> None:
+        """DVC does not look whether it is up to date."""
+        pipeline = locked / "dvc.yaml"
+        pipeline.write_text(pipeline.read_text().replace('cmd: "true"', 'cmd: "true"\n            frozen: true'))
+        assert "Not up to date. Changed since the pipeline ran: train_model_1, which is frozen" in text_of(report())
+
     def test_command_of_a_stage(self, locked: Path, report: Report) -> None:
         pipeline = locked / "dvc.yaml"
         pipeline.write_text(pipeline.read_text().replace('"true"', "other"))

@@ -270,11 +270,19 @@ class TestWithoutRunning:
         assert (done.returncode, results(done.stdout)) == (0, {})
         assert "5 of the 5 outputs" in done.stdout  # cached/ and weights.safetensors are not here
 
-    def test_stage_that_would_fail(self, clone: Path, run_stage: RunStage) -> None:
+    def test_stage_that_would_run(self, clone: Path, run_stage: RunStage) -> None:
         Path("make.py").write_text("raise SystemExit(1)")
         commit()
-        assert run_stage("commands.verify", "--no-run").returncode == 0
-        assert run_stage("commands.verify").returncode == 1
+        done = run_stage("commands.verify", "--no-run")
+        assert (done.returncode, "Running stage 'make'" in done.stdout) == (1, True)
+
+    def test_lock_that_is_not_committed(self, clone: Path, run_stage: RunStage) -> None:
+        """The commit alone counts: what is here may match it or not."""
+        lock = Path("dvc.lock").read_text()
+        Path("dvc.lock").write_text(lock.replace("0.1", "0.2"))
+        commit()
+        Path("dvc.lock").write_text(lock)
+        assert run_stage("commands.verify", "--no-run").returncode == 1
 
     @pytest.mark.parametrize(("file", "row"), [("metrics/a.json", "metrics/a.json"), ("kept/b.json", "kept")])
     def test_tampered_file(self, clone: Path, run_stage: RunStage, file: str, row: str) -> None:

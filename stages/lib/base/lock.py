@@ -46,12 +46,11 @@ def recorded(stage: str, output: str | Path) -> dict[str, Any]:
     return run if _md5_of_file(output) in [out["md5"] for out in run.get("outs", [])] else {}
 
 
-def is_another(output: str | Path) -> bool:
-    """Tell whether dvc.lock records this file, but with another content than it has."""
+def is_output(file: str | Path) -> bool:
+    """Tell whether dvc.lock records that some stage wrote a file of this name."""
     with suppress(UserError):
-        records = [out for run in _stages_in(Path(LOCK), _Run).values() for out in run.get("outs", [])]
-        path = os.path.relpath(output)
-        return any(out["path"] == path and out["md5"] != _md5_of_file(output) for out in records)
+        runs = _stages_in(Path(LOCK), _Run).values()
+        return os.path.relpath(file) in [out["path"] for run in runs for out in run.get("outs", [])]
     return False
 
 

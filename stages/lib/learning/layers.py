@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 IMAGE_SHAPE = (1, 28, 28)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+COUNTED = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Layer:
     output_shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
+    counted: bool  # False for a layer whose multiply-adds are not known here, such as a GRU
 
 
 @torch.inference_mode()
@@ -46,14 +50,15 @@ def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -
                 input_shape=before,
                 output_shape=after,
                 parameters=sum(weights.numel() for weights in fresh),
-                multiply_adds=multiply_adds(module, output),
+                multiply_adds=multiply_adds(module, inputs, output),
+                counted=isinstance(module, COUNTED) or all(weights.ndim < 2 for weights in fresh),
             )
         )
 
     hooks = [
         module.register_forward_hook(partial(note, name))
         for name, module in model.named_modules()
-        if not list(module.children()) or list(module.parameters(recurse=False))
+        if not list(module.children()) or list(module.parameters(recurse=False)) or isinstance(module, COUNTED)
     ]
     training = model.training
     try:
@@ -66,19 +71,16 @@ def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -
     return layers
 
 
-def multiply_adds(module: nn.Module, output: Any) -> int:
+def multiply_adds(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> int:
     """Count the multiplications, each with its addition, of a convolution or linear layer; 0 for other layers.
 
     The additions of a bias are not counted.
     """
-    if isinstance(module, nn.Conv2d):
-        height, width = module.kernel_size
-        each = module.in_channels // module.groups * height * width
-    elif isinstance(module, nn.Linear):
-        each = module.in_features
-    else:
-        return 0
-    return int(output.numel()) * each
+    if isinstance(module, CONVOLUTIONS):
+        return int(output.numel()) * (module.in_channels // module.groups) * math.prod(module.kernel_size)
+    if isinstance(module, TRANSPOSED):
+        return int(inputs[0].numel()) * (module.out_channels // module.groups) * math.prod(module.kernel_size)
+    return int(output.numel()) * module.in_features if isinstance(module, nn.Linear) else 0
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:

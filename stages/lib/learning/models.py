@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from stages.lib.base.errors import Outdated, UserError
-from stages.lib.base.lock import edited_since, is_another, recorded
+from stages.lib.base.lock import edited_since, is_output, recorded
 from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams, architectures
 from stages.lib.base.tensors import load_tensors, save_tensors
 
@@ -231,10 +231,11 @@ def warn_if_edited(path: str | Path, checkpoint: Checkpoint) -> None:
     Weights may fit an edited architecture too, and then mean something else.
     """
     file = f"stages/architectures/{checkpoint.arch}.py"
-    if edited_since(recorded(f"train_{checkpoint.name}", path), file):
+    run = recorded(f"train_{checkpoint.name}", path)
+    if edited_since(run, file):
         what, mend = f"{file} was edited since {checkpoint.name} was trained", "`dvc repro`"
-    elif is_another(path):
-        what, mend = f"{path} is not the file that dvc.lock records", "`dvc checkout`, or `dvc repro`"
+    elif not run and is_output(path):
+        what, mend = f"{path} is not the {checkpoint.name} that dvc.lock records", "`dvc checkout`, or `dvc repro`"
     else:
         return
     print(f"warning: {what}; what the model answers may be wrong: run {mend}", file=sys.stderr)

@@ -7,7 +7,7 @@ import pandas as pd
 from stages.lib.base.files import read_json
 from stages.lib.base.timing import images_per_second, train_seconds
 
-ABOUT = "This is about these trained models, on other images like these; trained with another seed they may change places."
+ABOUT = "This holds for these trained models, on images like these. With another seed they may change places."
 
 
 def summary() -> str:

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from stages.lib.learning.layers import Layer, trace_layers
 from stages.lib.learning.models import build_model
@@ -84,15 +85,30 @@ def test_formula_of_the_height() -> None:
         (nn.Conv2d(8, 10, 3, padding=1, bias=False), 28 * 28 * 10 * 8 * 9),
         (nn.Conv2d(8, 4, (3, 5), stride=2), 13 * 12 * 4 * 8 * 15),
         (nn.Conv2d(8, 8, 3, padding=1, groups=8), 28 * 28 * 8 * 9),  # within their group
+        (nn.ConvTranspose2d(8, 4, 3, stride=2), 28 * 28 * 8 * 4 * 9),
+        (nn.Conv3d(1, 2, (3, 1, 1)), 6 * 28 * 28 * 2 * 3),
+        (weight_norm(nn.Conv2d(8, 10, 3, bias=False)), 26 * 26 * 10 * 8 * 9),
     ],
     ids=str,
 )
 def test_multiply_adds(module: nn.Module, expected: int) -> None:
-    assert trace(nn.Sequential(module), 8, 28, 28)[0].multiply_adds == expected
+    assert sum(layer.multiply_adds for layer in trace(nn.Sequential(module), 8, 28, 28)) == expected
+
+
+def test_layers_that_cannot_be_counted() -> None:
+    kinds = {
+        layer.kind: layer.counted for layer in trace(nn.Sequential(nn.Flatten(1, 2), nn.GRU(28, 5), Last()), 8, 28, 28)
+    }
+    assert kinds == {"Flatten": True, "GRU": False, "Last": True}
 
 
 def test_layers_without_multiply_adds(tiny_vgg: nn.Module) -> None:
     assert {layer.kind for layer in trace(tiny_vgg) if layer.multiply_adds} == {"Conv2d", "Linear"}
+
+
+class Last(nn.Module):
+    def forward(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+        return outputs[0]
 
 
 class Shared(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 
 from stages.lib.base.files import write_json
 from stages.lib.base.timing import write_timing
-from stages.lib.results.summary import pair_text, summary
+from stages.lib.results.summary import ABOUT, pair_text, summary
 from tests.helpers import refusal
 
 PAIR: dict[str, Any] = {
@@ -53,7 +53,7 @@ def compared(workspace: Path) -> None:
 
 @pytest.mark.usefixtures("compared")
 def test_every_figure_is_in_the_summary() -> None:
-    first, header, *models, empty, pair, best = summary().splitlines()
+    first, header, *models, empty, pair, about, best = summary().splitlines()
     assert "fashion-mnist" in first
     columns = "architecture | accuracy % | 95 % interval | loss | parameters | multiply-adds | train s | images/s"
     assert header.split() == columns.replace("|", "").split()
@@ -61,7 +61,7 @@ def test_every_figure_is_in_the_summary() -> None:
         ["model_0", "linear", "83.41", "82.69", "to", "84.13", "0.4766", "7,960", "796,000", "12.3", "123,457"],
         ["model_1", "tiny_vgg", "88.50", "87.77", "to", "89.21", "0.3000", "7,740", "774,000", "-", "-"],
     ]
-    assert (empty, pair) == ("", pair_text(PAIR))
+    assert (empty, pair, about) == ("", pair_text(PAIR), ABOUT)
     assert all(words in best for words in ("accuracy", "validation", "model_1"))
 
 
