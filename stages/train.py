@@ -35,6 +35,8 @@ def main() -> None:
     params = load_params()
     params.model(name)  # a name that is not there is refused before anything starts
     inputs = Inputs(f"train_{name}")
+    if inputs.at_start and f"{name} in params.yaml" not in inputs.at_start:
+        raise UserError(f"dvc.yaml: the params of train_{name} lack {name}; DVC would not notice a change of it")
     if params.train.processes > 1 and not is_distributed():
         start_processes(params.train.processes, partial(train_model, name, params, inputs))
     else:

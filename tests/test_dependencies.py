@@ -68,7 +68,7 @@ def code_deps(stage: str) -> set[str]:
 
 
 def architectures(stage: str) -> set[str]:
-    return {dep for dep in code_deps(stage) if "${" in dep}
+    return {dep for dep in code_deps(stage) if is_in(dep, "stages/architectures")}
 
 
 def outputs(stage: str) -> set[str]:
@@ -101,7 +101,8 @@ def test_imported_libraries_are_parameters(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_architectures_are_dependencies(stage: str) -> None:
     built = {"evaluate": MODELS, **{name: [name.removeprefix("train_")] for name in TRAIN}}.get(stage, [])
-    assert architectures(stage) == {f"stages/architectures/${{{model}.arch}}.py" for model in built}
+    expected = {f"stages/architectures/${{{model}.arch}}.py" for model in built}
+    assert architectures(stage) == ({"stages/architectures"} if stage == "confusion" else expected)
 
 
 @pytest.mark.parametrize("stage", ["evaluate", "compare"])

@@ -16,7 +16,15 @@ DOCS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PAGES, PROJECT / "d
 PIPELINE: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
 FOLDERS = ("stages", "tests", "docs", "metrics", "plots", "data", "models", "logs", ".dvc")
 EXAMPLES = {"resnet.py", "nosuch.py", "shirt.png", "picture.png", "name.png"}  # files that a reader may have
-MADE = {"report.html", "explain.html", "logs", "timing", "cache", "walkthrough"}  # files and folders that commands make
+MADE = {
+    "report.html",
+    "explain.html",
+    "logs",
+    "timing",
+    "cache",
+    "walkthrough",
+    "unfinished",
+}  # files and folders that commands make
 
 PATH = re.compile(rf"(?<![\w./])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*-]*")
 FILE = re.compile(r"`([\w.-]+\.(?:py|yaml|toml|lock|md|txt|json|csv|png|html))`")

@@ -282,6 +282,12 @@ def test_model_file_describes_the_model(prepared: Path, run_stage: RunStage) -> 
     }
 
 
+def test_stage_that_lists_another_model(prepared: Path, stage_refusal: StageRefusal) -> None:
+    """As a stage that was copied by hand may: an edit of its model would rerun nothing."""
+    Path("dvc.yaml").write_text("stages: {train_model_1: {deps: [data/prepared], params: [seed, train, model_0]}}")
+    assert "the params of train_model_1 lack model_1" in stage_refusal("train", "model_1")
+
+
 def test_another_process_gives_the_same_bytes(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:
     set_params({"model_2.epochs": 8})  # enough to learn something
     assert run_stage("train", "model_2").returncode == 0

@@ -18,8 +18,8 @@ class MLP(nn.Module):
             nn.Linear(28 * 28, hidden_units),
             nn.ReLU(),
             nn.Linear(hidden_units, num_classes),
-            # The lecture's ReLU on the logits, kept: an image teaches nothing to a class whose logit it makes 0. That is
-            # why this model ends up worse than the baseline on training and test images alike.
+            # The lecture's ReLU on the logits, kept: an image teaches nothing to a class whose logit it makes 0. So
+            # this model ends up worse than the baseline on training and test images alike.
             nn.ReLU(),
         )
 

@@ -49,6 +49,8 @@ def check(name: str, arch: str, pipeline: Any) -> None:
         raise UserError(f"NAME is {name!r}; models are called model_3, model_4 and so on")
     if name in load_params(PARAMS).models or f"train_{name}" in pipeline["stages"]:
         raise UserError(f"there is a {name} already; NAME must be new")
+    if not load_params(PARAMS).models:
+        raise UserError(f"{PARAMS} has no model beside which another could stand; restore it from git")
     if arch not in architectures():
         raise UserError(f"there is no stages/architectures/{arch}.py; ARCH is one of {', '.join(architectures())}")
 

@@ -1,6 +1,7 @@
 """`make model`: the edits of params.yaml and dvc.yaml, and what is refused."""
 
 import difflib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.lib.base import params
 from stages.lib.base.params import load_params
 from tests.helpers import PROJECT, RunStage, StageRefusal
 
@@ -79,6 +81,18 @@ def test_comment_above_the_next_block(project: Path, run_stage: RunStage) -> Non
     run_stage("commands.add_model", "model_77", "mlp")
     assert "\n\n# How test images are read\nevaluate:" in params.read_text()
     assert "# How" not in params.read_text().split("model_77:")[0]
+
+
+@pytest.mark.usefixtures("write_architecture")
+def test_file_that_is_no_module(project: Path, stage_refusal: StageRefusal) -> None:
+    (params.ARCHITECTURES / "mlp.v2.py").touch()
+    assert "ARCH is one of linear, mlp" in stage_refusal("commands.add_model", "model_77", "mlp.v2")
+
+
+def test_no_model_yet(project: Path, stage_refusal: StageRefusal) -> None:
+    file = Path("params.yaml")
+    file.write_text(re.sub(r"(?m)^model_\d+:\n(  .*\n)+", "", file.read_text()))
+    assert "params.yaml has no model" in stage_refusal("commands.add_model", "model_77", "mlp")
 
 
 def test_line_ends_stay(project: Path, run_stage: RunStage) -> None:

@@ -26,7 +26,7 @@ UNKNOWN_KEY = {"extra_forbidden", "invalid_key"}  # pydantic's names for a key t
 
 def architectures() -> list[str]:
     """Return the names of the files in stages/architectures/, as they are now: a new file is a new choice."""
-    return sorted(file.stem for file in ARCHITECTURES.glob("[!_]*.py"))
+    return sorted(file.stem for file in ARCHITECTURES.glob("[!_]*.py") if file.stem.isidentifier())
 
 
 def _known_architecture(name: str) -> str:

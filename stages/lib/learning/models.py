@@ -10,9 +10,10 @@ Shapes: N images, K classes.
 import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import cache_from_source
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
@@ -43,6 +44,9 @@ def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mappin
     file = f"stages/architectures/{arch}.py"
     refuse_project_imports(ARCHITECTURES / f"{arch}.py")
     before = set(sys.modules)
+    if f"stages.architectures.{arch}" not in before:
+        with suppress(OSError):  # Python would take the bytecode of another file of the same size and second
+            Path(cache_from_source(str(ARCHITECTURES / f"{arch}.py"))).unlink()
     build = import_module(f"stages.architectures.{arch}").build
     if settings:
         check_settings(file, build, settings)

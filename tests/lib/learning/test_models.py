@@ -1,5 +1,7 @@
 """Models: built from an architecture's file, saved, and loaded from their own file alone."""
 
+import os
+import py_compile
 import re
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from stages.lib.base import params
 from stages.lib.base.errors import UserError
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning import models
@@ -63,6 +66,17 @@ def test_model_is_ready_to_train(build_from: Callable[[str], nn.Module]) -> None
     model = build_from(building(f"return {MODEL}"))
     assert model.training
     assert model(torch.zeros(5, 1, 28, 28)).shape == (5, 7)
+
+
+def test_stale_bytecode_is_not_run(write_architecture: Callable[[str], None]) -> None:
+    """Of an earlier file with the same size and time, as `cp -p` may leave one."""
+    file = params.ARCHITECTURES / "ours.py"
+    for layers in ("nn.Flatten(), nn.Linear(784, 10), nn.Tanh()", "nn.Flatten(), nn.Linear(784, 10), nn.ReLU()"):
+        write_architecture(building(f"return nn.Sequential({layers})"))
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        if "Tanh" in layers:
+            py_compile.compile(str(file))
+    assert isinstance(list(build_model("ours", 10, 10).children())[-1], nn.ReLU)
 
 
 def test_settings_reach_the_architecture(write_architecture: Callable[[str], None]) -> None:
