@@ -922,7 +922,7 @@ print(inspect.getsource(FashionMNISTModelV2))
 
 # %%
 hidden_units = load_params().model("model_2").hidden_units  # 10, unless you have changed it
-torch.manual_seed(42)
+torch.manual_seed(load_params().seed)  # 42, unless you have changed it
 model_2 = FashionMNISTModelV2(input_shape=1, hidden_units=hidden_units, output_shape=len(class_names)).to(device)
 model_2
 
@@ -1154,8 +1154,8 @@ plt.show()
 # %% [markdown]
 # ### What model 2 reaches
 #
-# The lecture stops here. The pipeline went on: the same three epochs, the same loss and optimizer, on its own fast
-# loop. Its curve, and the dictionary of the trained model:
+# The lecture stops here. The pipeline went on, with its own fast loop: the same loss and optimizer, three epochs, unless
+# `params.yaml` says otherwise by now. Its curve, and the dictionary of the trained model:
 
 # %%
 pd.read_csv("plots/curves/model_2.csv").round(4)

@@ -68,6 +68,18 @@ def test_model_is_ready_to_train(build_from: Callable[[str], nn.Module]) -> None
     assert model(torch.zeros(5, 1, 28, 28)).shape == (5, 7)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        "nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(784, 10)",
+        "nn.Flatten(), nn.Softmax(0), nn.Linear(784, 10)",
+    ],
+)
+def test_images_of_a_batch_are_mixed(write_architecture: Callable[[str], None], layers: str) -> None:
+    write_architecture(building(f"return nn.Sequential({layers})"))
+    assert "depend on the others in its batch" in refusal(build_model, "ours", 10, 10)
+
+
 def test_stale_bytecode_is_not_run(write_architecture: Callable[[str], None]) -> None:
     """Of an earlier file with the same size and time, as `cp -p` may leave one."""
     file = params.ARCHITECTURES / "ours.py"
