@@ -1154,8 +1154,8 @@ plt.show()
 # %% [markdown]
 # ### What model 2 reaches
 #
-# The lecture stops here. The pipeline went on, with its own fast loop: the same loss and optimizer, three epochs, unless
-# `params.yaml` says otherwise by now. Its curve, and the dictionary of the trained model:
+# The lecture stops here. The pipeline went on, with its own fast loop: the same loss and optimizer, three epochs,
+# unless `params.yaml` says otherwise by now. Its curve, and the dictionary of the trained model:
 
 # %%
 pd.read_csv("plots/curves/model_2.csv").round(4)
