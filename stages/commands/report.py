@@ -177,10 +177,14 @@ def changed(compared: list[str]) -> list[str] | None:
 def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each parameter with the value that the stages ran with, and the one in params.yaml now."""
     now = dict(flat(load_yaml(PARAMS)))
-    locked: dict[str, Any] = {}
+    used: dict[str, Any] = {}
+    locked: set[str] = set()
     for stage in lock.values():
-        locked |= stage.get("params", {}).get("params.yaml", {})
-    used = dict(leaf for key, value in locked.items() for leaf in flat(value, key))
+        for block, values in stage.get("params", {}).get("params.yaml", {}).items():
+            locked.add(block)
+            for key, value in flat(values, block):
+                same = used.setdefault(key, value) == value  # or a stage is frozen, say, and ran with an older one
+                used[key] = value if same else f"{used[key]} in some stages, {value} in others"
     for key in now:
         if not any(f"{key}.".startswith(f"{block}.") for block in locked):  # no stage has recorded it
             used[key] = now[key]

@@ -220,7 +220,7 @@ def find_outdated(clone: Path) -> list[str]:
     command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry"]
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
-        raise UserError(f"DVC cannot read the committed pipeline: {' '.join(done.stderr.split())}")
+        raise UserError(f"dvc.lock does not match the committed pipeline; DVC says: {' '.join(done.stderr.split())}")
     return re.findall(r".*(?:Running stage|is frozen).*", done.stdout + done.stderr)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.timing import machine, write_timing
@@ -503,6 +504,14 @@ class TestLock:
         text = (locked / "params.yaml").read_text()
         (locked / "params.yaml").write_text(re.sub(r"(?m)^model_2:\n(  .*\n)+", "", text))
         assert "Changed since the pipeline ran: model_2 in params.yaml" in text_of(report())
+
+    def test_stages_that_ran_with_different_values(self, locked: Path, report: Report) -> None:
+        lock = YAML().load(locked / "dvc.lock")
+        other = {"cmd": "true", "params": {"params.yaml": {"seed": 7}}}
+        YAML().dump({**lock, "stages": {**lock["stages"], "other": other}}, locked / "dvc.lock")
+        pipeline = locked / "dvc.yaml"
+        pipeline.write_text(pipeline.read_text() + "  other: {cmd: 'true', params: [seed]}\n")
+        assert "seed 42 in some stages, 7 in others" in text_of(report())
 
     def test_frozen_stage(self, locked: Path, report: Report) -> None:
         """DVC does not look whether it is up to date."""
