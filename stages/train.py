@@ -82,10 +82,10 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         start = time.perf_counter() - seconds_before
         with watched_pace(name, threads if device.type == "cpu" and world.writes else 1):
             for epoch in training.run():
-                say(epoch.line(watched), flush=True)
                 if unfinished:
                     unfinished.save(training, time.perf_counter() - start)
                     write_curve(name, training.epochs)
+                say(epoch.line(watched), flush=True)
         end = time.perf_counter()
     if not world.writes:
         return

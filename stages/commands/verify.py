@@ -72,10 +72,10 @@ def main() -> None:
         promises = read_promises(clone, lock)
         verdicts = dict.fromkeys(unknown(results_in_git(clone), promises), NOT_IN_LOCK)
         verdicts |= judge_new_run(clone, promises) if run else judge_committed(promises)
-        outdated = [] if run else find_outdated(clone)
+        results = [verdict for verdict, _ in verdicts.values()]
+        outdated = [] if run or set(results) - {SAME} else find_outdated(clone)
 
     print_table(verdicts if run else {path: each for path, each in verdicts.items() if each[0] != SAME})
-    results = [verdict for verdict, _ in verdicts.values()]
     worst = max(results, key=lambda verdict: EXIT_STATUS[verdict], default=SAME)
     if run:
         print(f"\n{results.count(SAME)} of {len(results)} outputs have the same bytes; worst: {worst}")

@@ -55,7 +55,7 @@ def test_killed_at_any_moment(shell: Shell, environment: dict[str, str], survive
     for _ in range(5):
         process = start(TRAIN, environment, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        wait_for = moments.randint(1, 12)  # epochs
+        wait_for = moments.randint(1, 4)  # epochs
         for line in process.stdout:
             went_on += "goes on" in line
             wait_for -= line.startswith("Epoch: ")
@@ -65,7 +65,7 @@ def test_killed_at_any_moment(shell: Shell, environment: dict[str, str], survive
         process.communicate()
     printed = shell(TRAIN)
     assert went_on >= 4
-    assert re.search(r"goes on where it was interrupted, after epoch \d\d", printed)
+    assert re.search(r"goes on where it was interrupted, after epoch \d", printed)
     assert outputs() == undisturbed
     assert not Path("models/unfinished/model_0.safetensors").exists()
     survived("kill -9 of a training that goes on later", 5)
