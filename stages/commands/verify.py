@@ -4,9 +4,11 @@ Clones the committed state into a temporary folder, runs the whole pipeline ther
 compares output by output: the same bytes, the same within tolerance, or changed. Takes as long as `make run` on a fresh
 clone, one to two minutes on two idle cores.
 
-With `--no-run`, a part of `make check-lock`, it looks in a second whether what is committed is what dvc.lock records.
+With `--no-run`, which is `make check-lock`, it runs nothing: are the committed results those that dvc.lock records, and
+would DVC run no stage of the commit? Takes some seconds.
 
-Exit status: 0 all outputs have the same bytes, 2 some differ within tolerance, 3 some have changed, 1 it could not run.
+Exit status: 0 all outputs have the same bytes, 2 some differ within tolerance, 3 some have changed, 1 it could not
+run, or without a run: a stage is out of date or frozen.
 """
 
 import csv

@@ -263,7 +263,7 @@ def test_damaged_lock(clone: Path, stage_refusal: StageRefusal, content: str) ->
 
 
 class TestWithoutRunning:
-    """`make check-lock` asks this in a second: is what is committed what dvc.lock records?"""
+    """`make check-lock` asks this in seconds: does dvc.lock match code and results, all as committed?"""
 
     def test_committed_results(self, clone: Path, run_stage: RunStage) -> None:
         done = run_stage("commands.verify", "--no-run")

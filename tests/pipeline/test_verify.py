@@ -11,7 +11,7 @@ from tests.helpers import SetParams, Shell
 pytestmark = pytest.mark.slow
 
 VERIFY = "python -m stages.commands.verify"
-CHECK_LOCK = "mkdir -p .venv && make -o setup check-lock"  # with the libraries of these tests
+CHECK_LOCK = "make -o setup check-lock"  # with the libraries of these tests
 
 
 def verdict(printed: str, path: str) -> str:
