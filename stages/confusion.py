@@ -89,13 +89,13 @@ def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK
         titles.append(f"Pred: {test.class_names[predicted]} ({percent:.0f} %)\nTruth: {test.class_names[label]}")
         colours.append(plots.CORRECT if predicted == label else plots.WRONG)
     columns = math.ceil(math.sqrt(len(indices)))
-    grid = plots.image_grid(test.images_N1HW[indices].squeeze(1), titles, title, test.source, columns, colours)
+    grid = plots.image_grid(test.images_NCHW[indices].squeeze(1), titles, title, test.source, columns, colours)
     plots.save(grid, path)
 
 
 def draw_feature_maps(checkpoint: Checkpoint, test: Split, device: torch.device) -> None:
     """Draw what each layer of the model makes of the first test image."""
-    outputs, _ = record_outputs(checkpoint.model, test.images_N1HW[:1].to(device) / 255)
+    outputs, _ = record_outputs(checkpoint.model, test.images_NCHW[:1].to(device) / 255)
     calls = Counter[str]()
     maps = {}
     for each in outputs:
@@ -105,7 +105,7 @@ def draw_feature_maps(checkpoint: Checkpoint, test: Split, device: torch.device)
             maps[f"{each.name}{again}\n{type(each.module).__name__}"] = each.after[0]
     title = f"What the layers of {checkpoint.name} make of an image: {test.class_names[int(test.labels_N[0])]}"
     shown = {name: maps_UHW.cpu().numpy() for name, maps_UHW in maps.items()}
-    plots.save(plots.feature_maps(test.images_N1HW[0, 0], shown, title, test.source), "plots/feature_maps.png")
+    plots.save(plots.feature_maps(test.images_NCHW[0, 0], shown, title, test.source), "plots/feature_maps.png")
 
 
 if __name__ == "__main__":

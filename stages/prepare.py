@@ -140,7 +140,7 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
         "source": train.source,
         "sha256": checksums,
         "counts": {name: len(split) for name, split in splits.items()},
-        "shape": list(train.images_N1HW.shape[1:]),
+        "shape": list(train.images_NCHW.shape[1:]),
         "batch_size": BATCH_SIZE,
         "batches": {name: len(make_loader(split, BATCH_SIZE)) for name, split in splits.items()},
         "per_class": {
@@ -157,7 +157,7 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
 
 def pixel_counts(split: Split) -> torch.Tensor:
     """Count how often each grey value occurs, float64 `[256]`. In parts: `bincount` widens what it counts."""
-    parts = [part.flatten().bincount(minlength=256) for part in split.images_N1HW.split(1000)]
+    parts = [part.flatten().bincount(minlength=256) for part in split.images_NCHW.split(1000)]
     return torch.stack(parts).sum(dim=0).double()
 
 
@@ -173,7 +173,7 @@ def draw(train: Split, seed: int) -> None:
     The order of the random draws is the lecture's, so that seed 42 shows its images.
     """
     names = train.class_names
-    images_NHW = train.images_N1HW.squeeze(1)
+    images_NHW = train.images_NCHW.squeeze(1)
     first = plots.first_image(images_NHW[0], names[train.labels_N[0]], train.source)
     plots.save(first, "plots/data/first_image.png")
 
@@ -187,7 +187,7 @@ def draw(train: Split, seed: int) -> None:
     torch.manual_seed(seed)
     pick = int(torch.randint(0, len(batch.labels_B), size=[1]))
     title = f"{names[batch.labels_B[pick]]}, no. {pick + 1} of {len(batch.labels_B)}"
-    one = plots.image_grid(batch.images_B1HW[pick] * 255, [title], "From the first batch", train.source, columns=1)
+    one = plots.image_grid(batch.images_BCHW[pick] * 255, [title], "From the first batch", train.source, columns=1)
     plots.save(one, "plots/data/first_batch.png")
 
 

@@ -48,10 +48,10 @@ def make_split() -> MakeSplit:
 
         draw = torch.Generator().manual_seed(seed)
         labels_N = torch.arange(images) % len(CLASS_NAMES)
-        images_N1HW = torch.randint(0, 120, (images, 1, 28, 28), dtype=torch.uint8, generator=draw)
+        images_NCHW = torch.randint(0, 120, (images, 1, 28, 28), dtype=torch.uint8, generator=draw)
         for row in (4, 5):
-            images_N1HW[torch.arange(images), 0, labels_N * 2 + row] += 120
-        return Split(images_N1HW, labels_N, CLASS_NAMES, source)
+            images_NCHW[torch.arange(images), 0, labels_N * 2 + row] += 120
+        return Split(images_NCHW, labels_N, CLASS_NAMES, source)
 
     return make
 

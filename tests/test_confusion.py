@@ -62,7 +62,7 @@ def set_test(test: Split) -> None:
     """Take other test images, and write metrics/best.json as the stages before would."""
     save_split(TEST, test)
     with torch.inference_mode():
-        logits_NK = load_checkpoint(BEST).model(test.images_N1HW.float() / 255)
+        logits_NK = load_checkpoint(BEST).model(test.images_NCHW.float() / 255)
     metrics = metrics_of(logits_NK, test.labels_N, 32)
     write_json("metrics/best.json", {"model": "model_0", "accuracy": metrics.accuracy, "loss": metrics.loss})
 
@@ -70,14 +70,14 @@ def set_test(test: Split) -> None:
 def keep(images: int) -> None:
     """Leave only the first test images."""
     test = load_split(TEST)
-    set_test(replace(test, images_N1HW=test.images_N1HW[:images].clone(), labels_N=test.labels_N[:images].clone()))
+    set_test(replace(test, images_NCHW=test.images_NCHW[:images].clone(), labels_N=test.labels_N[:images].clone()))
 
 
 def predicted() -> tuple[list[int], list[int], list[float]]:
     """Return true classes, predicted classes and confidences of the test images."""
     test = load_split(TEST)
     with torch.inference_mode():
-        confidence_N, predictions_N = load_checkpoint(BEST).model(test.images_N1HW.float() / 255).softmax(1).max(1)
+        confidence_N, predictions_N = load_checkpoint(BEST).model(test.images_NCHW.float() / 255).softmax(1).max(1)
     return test.labels_N.tolist(), predictions_N.tolist(), confidence_N.tolist()
 
 
@@ -165,7 +165,7 @@ def test_titles_fit_their_images(best: Path, run_stage: RunStage, drawn: Drawn) 
     run_stage("confusion")
     test = load_split(TEST)
     _, predictions, _ = predicted()
-    by_image = {image.tobytes(): index for index, image in enumerate(test.images_N1HW.squeeze(1).numpy())}
+    by_image = {image.tobytes(): index for index, image in enumerate(test.images_NCHW.squeeze(1).numpy())}
     for picture in ("plots/predictions.png", "plots/mistakes.png"):
         for name, truth, _, image in panels(drawn[picture]):
             index = by_image[image.astype(np.uint8).tobytes()]
@@ -212,8 +212,8 @@ class TwoCalls(nn.Module):
         self.first, self.second, self.last = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 3), nn.LazyLinear(10)
         self.relu = nn.ReLU()
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
-        maps_NCHW = self.relu(self.second(self.relu(self.first(images_N1HW))))
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        maps_NCHW = self.relu(self.second(self.relu(self.first(images_NCHW))))
         logits_NK: Tensor = self.last(maps_NCHW.flatten(1))
         return logits_NK
 

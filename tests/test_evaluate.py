@@ -76,7 +76,7 @@ def trained(prepared: Path) -> dict[str, nn.Module]:
 @torch.inference_mode()
 def eval_as_the_lecture(model: nn.Module, split: Split, batch_size: int = 32) -> dict[str, Any]:
     """Compute the lecture's result dictionary, plainly."""
-    loader = DataLoader(TensorDataset(split.images_N1HW.float() / 255, split.labels_N), batch_size)
+    loader = DataLoader(TensorDataset(split.images_NCHW.float() / 255, split.labels_N), batch_size)
     loss_function = nn.CrossEntropyLoss()
     loss, accuracy = torch.tensor(0.0), 0.0
     for images, labels in loader:
@@ -92,7 +92,7 @@ def eval_as_the_lecture(model: nn.Module, split: Split, batch_size: int = 32) ->
 
 @torch.inference_mode()
 def logits_of(model: nn.Module, split: Split) -> Tensor:
-    logits_NK: Tensor = model(split.images_N1HW.float() / 255)
+    logits_NK: Tensor = model(split.images_NCHW.float() / 255)
     return logits_NK
 
 

@@ -103,9 +103,9 @@ def threads(done: Path, name: str) -> Iterator[None]:
 
 
 def test_images_and_labels(train: Split, test: Split) -> None:
-    assert (len(train.images_N1HW), len(train.labels_N)) == (60_000, 60_000)
-    assert (len(test.images_N1HW), len(test.labels_N)) == (10_000, 10_000)
-    assert train.images_N1HW[0].shape == (1, 28, 28)
+    assert (len(train.images_NCHW), len(train.labels_N)) == (60_000, 60_000)
+    assert (len(test.images_NCHW), len(test.labels_N)) == (10_000, 10_000)
+    assert train.images_NCHW[0].shape == (1, 28, 28)
     assert train.labels_N.bincount().tolist() == [6000] * 10
     assert test.labels_N.bincount().tolist() == [1000] * 10
 

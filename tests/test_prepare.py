@@ -80,7 +80,7 @@ def test_splits_hold_the_raw_images(raw: Path, run_stage: RunStage, drawn: Drawn
     run_stage("prepare")
     for name, images_NHW in (("train", random_images(TRAIN, 0)), ("test", random_images(TEST, 1))):
         split = load_split(raw / f"data/prepared/{name}.safetensors")
-        assert np.array_equal(split.images_N1HW.squeeze(1).numpy(), images_NHW)
+        assert np.array_equal(split.images_NCHW.squeeze(1).numpy(), images_NHW)
         assert split.labels_N.tolist() == [index % 10 for index in range(len(images_NHW))]
         assert split.labels_N.dtype == torch.int64
         assert (split.class_names, split.source) == (CLASS_NAMES, "synthetic")
@@ -115,13 +115,13 @@ def test_validation_images_leave_training(raw: Path, run_stage: RunStage, set_pa
     assert all(words in done.stdout for words in ("90 train", "30 validation", "60 test"))
     splits = {name: load_split(raw / f"data/prepared/{name}.safetensors") for name in ("train", "validation", "test")}
     assert splits["validation"].labels_N.bincount().tolist() == [3] * 10
-    together = torch.cat([splits["train"].images_N1HW, splits["validation"].images_N1HW]).flatten(1).tolist()
+    together = torch.cat([splits["train"].images_NCHW, splits["validation"].images_NCHW]).flatten(1).tolist()
     assert sorted(together) == sorted(random_images(TRAIN, 0).reshape(TRAIN, -1).tolist())
-    assert np.array_equal(splits["test"].images_N1HW.squeeze(1).numpy(), random_images(TEST, 1))
+    assert np.array_equal(splits["test"].images_NCHW.squeeze(1).numpy(), random_images(TEST, 1))
     about = read_json("metrics/data.json")
     assert about["counts"] == {"train": 90, "validation": 30, "test": 60}
     assert about["batches"] == {"train": 3, "validation": 1, "test": 2}
-    kept = splits["train"].images_N1HW.double() / 255
+    kept = splits["train"].images_NCHW.double() / 255
     assert about["mean"] == pytest.approx(kept.mean().item(), rel=1e-12)  # of what is trained on
 
 
@@ -286,7 +286,7 @@ def test_random_images_are_the_lectures(make_split: MakeSplit, drawn: Drawn) -> 
     grid = drawn["plots/data/grid.png"]
     assert titles(grid) == [CLASS_NAMES[train.labels_N[pick]] for pick in picks]
     shown = [np.asarray(axes.images[0].get_array()) for axes in grid.axes]
-    assert all(np.array_equal(image, train.images_N1HW[pick, 0]) for image, pick in zip(shown, picks, strict=True))
+    assert all(np.array_equal(image, train.images_NCHW[pick, 0]) for image, pick in zip(shown, picks, strict=True))
 
     loader = DataLoader(TensorDataset(torch.arange(330)), batch_size=32, shuffle=True)
     batch = next(iter(loader))[0].tolist()
@@ -295,4 +295,4 @@ def test_random_images_are_the_lectures(make_split: MakeSplit, drawn: Drawn) -> 
     picture = drawn["plots/data/first_batch.png"]
     assert titles(picture) == [f"{CLASS_NAMES[train.labels_N[batch[place]]]}, no. {place + 1} of 32"]
     image = np.asarray(picture.axes[0].images[0].get_array())
-    np.testing.assert_allclose(image, train.images_N1HW[batch[place], 0], atol=1e-3)
+    np.testing.assert_allclose(image, train.images_NCHW[batch[place], 0], atol=1e-3)

@@ -55,7 +55,7 @@ class ImagesOneByOne(Dataset[tuple[Tensor, int]]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.split.images_N1HW[index].to(torch.float32).div(255), int(self.split.labels_N[index])
+        return self.split.images_NCHW[index].to(torch.float32).div(255), int(self.split.labels_N[index])
 
 
 def percent_correct(labels: Tensor, logits: Tensor) -> float:
@@ -169,7 +169,7 @@ def test_random_draws_after_training(make_split: MakeSplit) -> None:
 def test_correct_counts_all_held_out_images(make_split: MakeSplit) -> None:
     test = make_split(77, seed=1)
     model, (*_, last) = our_result("linear", make_split(330), test)
-    correct = model(test.images_N1HW.float() / 255).argmax(dim=1) == test.labels_N
+    correct = model(test.images_NCHW.float() / 255).argmax(dim=1) == test.labels_N
     assert last.correct == correct.sum().item() > 40
 
 

@@ -19,9 +19,9 @@ class LinearBaseline(nn.Module):
             nn.Linear(hidden_units, num_classes),
         )
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
+    def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return logits `[N, num_classes]`."""
-        logits_NK: Tensor = self.layers(images_N1HW)
+        logits_NK: Tensor = self.layers(images_NCHW)
         return logits_NK
 
 

@@ -23,9 +23,9 @@ class MLP(nn.Module):
             nn.ReLU(),
         )
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
+    def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return logits `[N, num_classes]`, none below 0."""
-        logits_NK: Tensor = self.layers(images_N1HW)
+        logits_NK: Tensor = self.layers(images_NCHW)
         return logits_NK
 
 

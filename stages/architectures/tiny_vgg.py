@@ -42,9 +42,9 @@ class TinyVGG(nn.Module):
             features = self.block_2(self.block_1(torch.zeros(1, 1, 28, 28))).numel()
         self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes))
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
+    def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return logits `[N, num_classes]`."""
-        logits_NK: Tensor = self.classifier(self.block_2(self.block_1(images_N1HW)))
+        logits_NK: Tensor = self.classifier(self.block_2(self.block_1(images_NCHW)))
         return logits_NK
 
 

@@ -102,7 +102,7 @@ def from_test(test: Split, index: int, group: str) -> dict[str, Any]:
         "group": group,
         "name": f"test image {index}",
         "label": int(test.labels_N[index]),
-        "pixels": test.images_N1HW[index],
+        "pixels": test.images_NCHW[index],
     }
 
 
@@ -133,13 +133,13 @@ def initial_model(checkpoint: Checkpoint, seed: int) -> nn.Module:
 
 def look_inside(model: nn.Module, initial: nn.Module, images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the images with their logits, and the layers: with what it takes to compute them, or with their maps."""
-    pixels_N1HW = torch.stack([image["pixels"] for image in images])
-    outputs, logits_NK = record_outputs(model, pixels_N1HW / 255)
+    pixels_NCHW = torch.stack([image["pixels"] for image in images])
+    outputs, logits_NK = record_outputs(model, pixels_NCHW / 255)
     shown = [
         {**image, "pixels": encode(pixels_1HW, "u1"), "logits": logits_K}
-        for image, pixels_1HW, logits_K in zip(images, pixels_N1HW, logits_NK.tolist(), strict=True)
+        for image, pixels_1HW, logits_K in zip(images, pixels_NCHW, logits_NK.tolist(), strict=True)
     ]
-    steps, reason = follow(outputs, pixels_N1HW / 255, logits_NK)
+    steps, reason = follow(outputs, pixels_NCHW / 255, logits_NK)
     if reason:
         layers = [maps_of(output) for output in outputs if output.after.ndim in (2, 4)]
     else:
@@ -148,7 +148,7 @@ def look_inside(model: nn.Module, initial: nn.Module, images: Sequence[dict[str,
     return {"images": shown, "layers": layers, "reason": reason}
 
 
-def follow(outputs: list[LayerOutput], images_N1HW: Tensor, logits_NK: Tensor) -> tuple[list[LayerOutput], str]:
+def follow(outputs: list[LayerOutput], images_NCHW: Tensor, logits_NK: Tensor) -> tuple[list[LayerOutput], str]:
     """Return the chain of layers that leads from the images to the logits, or why there is no chain that is known.
 
     Functions between the layers, such as `torch.relu`, are found by what they do to these images.
@@ -158,7 +158,7 @@ def follow(outputs: list[LayerOutput], images_N1HW: Tensor, logits_NK: Tensor) -
     if sum(weights.numel() for output in outputs for weights in output.module.parameters()) > MOST_WEIGHTS:
         return [], f"it has more than {MOST_WEIGHTS:,} weights"
     steps: list[LayerOutput] = []
-    value, place = images_N1HW, "the image"
+    value, place = images_NCHW, "the image"
     layers = [output for output in outputs if type(output.module) in KINDS]
     for output in [*layers, LayerOutput("the logits", nn.Identity(), logits_NK, logits_NK)]:
         between = functions_between(value, output.before)

@@ -42,7 +42,7 @@ class FashionMNIST(Dataset[tuple[Any, Any]]):
             download: without effect, as the pipeline downloads.
         """
         split = load_split(Path(root) / "prepared" / ("train.safetensors" if train else "test.safetensors"))
-        self.data = split.images_N1HW.squeeze(1)
+        self.data = split.images_NCHW.squeeze(1)
         self.targets = split.labels_N
         self.classes = list(split.class_names)
         self.source = split.source

@@ -44,8 +44,8 @@ def test_weights_and_logits_of_the_lecture(arch: str) -> None:
     lectures = nn.Sequential(*LAYERS[arch]())
     pairs: list[tuple[Tensor, Tensor]] = [*zip(ours.parameters(), lectures.parameters(), strict=True)]
     assert all(torch.equal(*pair) for pair in pairs)
-    images_N1HW = torch.rand(3, 1, 28, 28)
-    assert torch.equal(ours(images_N1HW), lectures(images_N1HW))
+    images_NCHW = torch.rand(3, 1, 28, 28)
+    assert torch.equal(ours(images_NCHW), lectures(images_NCHW))
 
 
 @every_architecture

@@ -40,14 +40,14 @@ def test_pooling_halves_and_keeps_the_brightest() -> None:
 @pytest.mark.parametrize("hidden_units", [1, 10, 16])
 def test_7_times_7(hidden_units: int) -> None:
     model = TinyVGG(hidden_units, 10)
-    images_N1HW = torch.rand(2, 1, 28, 28)
-    halved = model.block_1(images_N1HW)
+    images_NCHW = torch.rand(2, 1, 28, 28)
+    halved = model.block_1(images_NCHW)
     assert halved.shape == (2, hidden_units, 14, 14)
     quartered = model.block_2(halved)
     assert quartered.shape == (2, hidden_units, 7, 7)
     (linear,) = [layer for layer in model.classifier if isinstance(layer, nn.Linear)]
     assert linear.in_features == quartered[0].numel() == hidden_units * 7 * 7
-    assert torch.equal(model(images_N1HW), linear(quartered.flatten(1)))
+    assert torch.equal(model(images_NCHW), linear(quartered.flatten(1)))
 
 
 @pytest.mark.parametrize(("shape", "error"), [((1, 64, 64), "cannot be multiplied"), ((3, 28, 28), "1 channels")])

@@ -39,8 +39,8 @@ class Functional(nn.Module):
         self.hidden = nn.Linear(4 * 12 * 12, 10)
         self.out = nn.Linear(10, 10)
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
-        maps = functional.max_pool2d(functional.relu(self.conv(images_N1HW)), 2)
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        maps = functional.max_pool2d(functional.relu(self.conv(images_NCHW)), 2)
         hidden = self.drop(torch.relu(self.hidden(torch.flatten(maps, 1))))
         logits_NK: Tensor = self.out(hidden)
         return logits_NK
@@ -54,8 +54,8 @@ class Residual(nn.Module):
         self.conv = nn.Conv2d(1, 1, 3, padding=1)
         self.out = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
-        logits_NK: Tensor = self.out(images_N1HW + self.conv(images_N1HW))
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        logits_NK: Tensor = self.out(images_NCHW + self.conv(images_NCHW))
         return logits_NK
 
 
@@ -94,7 +94,7 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
 
 @pytest.fixture
 def pixels(make_split: MakeSplit) -> Tensor:
-    return make_split(4).images_N1HW
+    return make_split(4).images_NCHW
 
 
 def data_of(model: nn.Module, pixels: Tensor) -> dict[str, Any]:
@@ -169,13 +169,13 @@ def test_one_image_of_each_class(trained: Path, page: Page) -> None:
     images = [image for image in data_in(page())["images"] if image["group"] == "classes"]
     assert [image["label"] for image in images] == list(range(10))
     for image in images:
-        expected = test.images_N1HW[int(image["name"].split()[-1])].flatten()
+        expected = test.images_NCHW[int(image["name"].split()[-1])].flatten()
         assert decoded(image["pixels"], "u1").tolist() == expected.tolist()
 
 
 def test_most_confident_mistakes(trained: Path, page: Page) -> None:
     test = load_split(trained / "data/prepared/test.safetensors")
-    probabilities_NK = seeded(KNOWN["tiny_vgg"])(test.images_N1HW / 255).softmax(dim=1)
+    probabilities_NK = seeded(KNOWN["tiny_vgg"])(test.images_NCHW / 255).softmax(dim=1)
     confidence_N, predictions_N = probabilities_NK.detach().max(dim=1)
     wrong = [n for n in range(len(test)) if predictions_N[n] != test.labels_N[n]]
     worst = sorted(wrong, key=lambda n: -float(confidence_N[n]))[:6]
@@ -305,8 +305,8 @@ def test_logits_that_no_layer_gives(pixels: Tensor) -> None:
             super().__init__()
             self.out = flat()
 
-        def forward(self, images_N1HW: Tensor) -> Any:
-            return 2 * self.out(images_N1HW)
+        def forward(self, images_NCHW: Tensor) -> Any:
+            return 2 * self.out(images_NCHW)
 
     assert "between out.1 and the logits" in reason(Doubled(), pixels)
 

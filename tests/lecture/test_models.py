@@ -30,8 +30,8 @@ def test_weights_and_logits_of_the_pipeline(arch: str) -> None:
     torch.manual_seed(42)
     ours, theirs = build_model(arch, 10, 10), lectures(arch)
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
-    images_N1HW = torch.rand(3, 1, 28, 28)
-    assert torch.equal(ours(images_N1HW), theirs(images_N1HW))
+    images_NCHW = torch.rand(3, 1, 28, 28)
+    assert torch.equal(ours(images_NCHW), theirs(images_NCHW))
 
 
 @pytest.mark.parametrize("arch", MODELS)

@@ -1,6 +1,6 @@
 """The prepared images, and loaders that read a whole batch at a time.
 
-Shapes: N images, B images of one batch, 1 channel, H = W = 28.
+Shapes: N images, B images of one batch, C channels, H x W pixels.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from stages.lib.base.tensors import load_tensors, save_tensors
 class Batch(NamedTuple):
     """One batch, or this process's slice of it: float32 images `[B, 1, 28, 28]` in [0, 1] and int64 labels `[B]`."""
 
-    images_B1HW: Tensor
+    images_BCHW: Tensor
     labels_B: Tensor
 
 
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 class Split:
     """One split of the data: uint8 images `[N, 1, 28, 28]`, int64 labels `[N]`, and what they are."""
 
-    images_N1HW: Tensor
+    images_NCHW: Tensor
     labels_N: Tensor
     class_names: tuple[str, ...]
     source: str  # fashion-mnist or synthetic
@@ -37,13 +37,13 @@ class Split:
 
     def to(self, device: torch.device) -> "Split":
         """Return the split in the memory of `device`."""
-        return Split(self.images_N1HW.to(device), self.labels_N.to(device), self.class_names, self.source)
+        return Split(self.images_NCHW.to(device), self.labels_N.to(device), self.class_names, self.source)
 
 
 def save_split(path: str | Path, split: Split) -> None:
     """Write a split as safetensors."""
     about: dict[str, Any] = {"class_names": list(split.class_names), "source": split.source}
-    save_tensors(path, {"images": split.images_N1HW, "labels": split.labels_N}, about)
+    save_tensors(path, {"images": split.images_NCHW, "labels": split.labels_N}, about)
 
 
 def load_split(path: str | Path) -> Split:
@@ -55,7 +55,7 @@ def load_split(path: str | Path) -> Split:
     tensors, about = load_tensors(path)
     match {**tensors, **about}:
         case {
-            "images": Tensor() as images_N1HW,
+            "images": Tensor() as images_NCHW,
             "labels": Tensor() as labels_N,
             "class_names": [*names],
             "source": str(source),
@@ -65,11 +65,11 @@ def load_split(path: str | Path) -> Split:
             raise Outdated(path, "does not hold images, labels, class names and their source")
     if labels_N.dtype != torch.int64 or labels_N.ndim != 1:
         raise Outdated(path, "does not hold int64 labels [N]")
-    if images_N1HW.dtype != torch.uint8 or images_N1HW.shape != (len(labels_N), 1, 28, 28):
+    if images_NCHW.dtype != torch.uint8 or images_NCHW.shape != (len(labels_N), 1, 28, 28):
         raise Outdated(path, "does not hold uint8 images [N, 1, 28, 28]")
     if len(labels_N) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < len(names):
         raise Outdated(path, f"has labels outside 0 to {len(names) - 1}")
-    return Split(images_N1HW, labels_N, tuple(names), source)
+    return Split(images_NCHW, labels_N, tuple(names), source)
 
 
 class ImageBatches(Dataset[Batch]):
@@ -79,8 +79,8 @@ class ImageBatches(Dataset[Batch]):
         self.split = split
 
     def __getitem__(self, index_B: Tensor) -> Batch:
-        images_B1HW = self.split.images_N1HW.index_select(0, index_B) / 255  # in float32, as ToTensor
-        return Batch(images_B1HW, self.split.labels_N.index_select(0, index_B))
+        images_BCHW = self.split.images_NCHW.index_select(0, index_B) / 255  # in float32, as ToTensor
+        return Batch(images_BCHW, self.split.labels_N.index_select(0, index_B))
 
 
 class BatchIndices(Sampler[Tensor]):

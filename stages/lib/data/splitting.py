@@ -1,6 +1,6 @@
 """Holding images out of a training set, and finding images that two splits share.
 
-Shapes: N images, 1 channel, H = W = 28.
+Shapes: N images, C channels, H x W pixels.
 """
 
 import hashlib
@@ -51,8 +51,8 @@ def hold_out(split: Split, count: int, seed: int, key: str = "prepare.validation
 
 def shared_images(first: Split, second: Split) -> int:
     """Count the images of `second` that are, byte for byte, in `first` too. Remembers `second`: give the smaller."""
-    wanted = Counter(_digests(second.images_N1HW))
-    return sum(wanted.pop(digest, 0) for digest in _digests(first.images_N1HW))
+    wanted = Counter(_digests(second.images_NCHW))
+    return sum(wanted.pop(digest, 0) for digest in _digests(first.images_NCHW))
 
 
 def _unfair(split: Split, count: int, classes: int, key: str) -> UserError:
@@ -63,8 +63,8 @@ def _unfair(split: Split, count: int, classes: int, key: str) -> UserError:
 
 
 def _part(split: Split, index: Tensor) -> Split:
-    return replace(split, images_N1HW=split.images_N1HW[index], labels_N=split.labels_N[index])
+    return replace(split, images_NCHW=split.images_NCHW[index], labels_N=split.labels_N[index])
 
 
-def _digests(images_N1HW: Tensor) -> Iterator[bytes]:
-    return (hashlib.blake2b(image, digest_size=16).digest() for image in images_N1HW.numpy())
+def _digests(images_NCHW: Tensor) -> Iterator[bytes]:
+    return (hashlib.blake2b(image, digest_size=16).digest() for image in images_NCHW.numpy())

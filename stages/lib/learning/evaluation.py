@@ -27,7 +27,7 @@ from stages.lib.learning.models import Checkpoint
 def predict_logits(model: nn.Module, loader: DataLoader[Batch]) -> Tensor:
     """Return float32 logits `[N, K]` for every image of `loader`, in its order, on the model's device."""
     model.eval()
-    return torch.cat([model(batch.images_B1HW) for batch in loader])
+    return torch.cat([model(batch.images_BCHW) for batch in loader])
 
 
 @torch.inference_mode()

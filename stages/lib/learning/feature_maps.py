@@ -1,6 +1,6 @@
 """What each layer of a model makes of some images: its feature maps.
 
-Shapes: N images, 1 channel, H = W = 28, K classes.
+Shapes: N images, C channels, H x W pixels, K classes.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class LayerOutput:
 
 
 @torch.inference_mode()
-def record_outputs(model: nn.Module, images_N1HW: Tensor) -> tuple[list[LayerOutput], Tensor]:
+def record_outputs(model: nn.Module, images_NCHW: Tensor) -> tuple[list[LayerOutput], Tensor]:
     """Run images in [0, 1] through `model`; return its layers at work, in the order they run, and the logits `[N, K]`.
 
     Layers are the innermost modules. What runs without one, such as `torch.relu` or a sum, is not listed.
@@ -42,7 +42,7 @@ def record_outputs(model: nn.Module, images_N1HW: Tensor) -> tuple[list[LayerOut
     hooks += [module.register_forward_hook(partial(keep_output, name)) for name, module in layers]
     training = model.training
     try:
-        logits_NK: Tensor = model.eval()(images_N1HW)
+        logits_NK: Tensor = model.eval()(images_NCHW)
     finally:
         model.train(training)
         for hook in hooks:

@@ -130,8 +130,8 @@ def _find_problem(model: Any, num_classes: int) -> str | None:
     if next(model.parameters(), None) is None:
         return "the model has no weights to train"
     model.eval()
-    images_N1HW = torch.stack([torch.full((784,), 0.5), torch.linspace(0, 0.8, 784)]).reshape(2, 1, 28, 28)
-    one, two, again = (model(images_N1HW[:count].clone()) for count in (1, 2, 2))
+    images_NCHW = torch.stack([torch.full((784,), 0.5), torch.linspace(0, 0.8, 784)]).reshape(2, 1, 28, 28)
+    one, two, again = (model(images_NCHW[:count].clone()) for count in (1, 2, 2))
     model.train()
     if problem := find_fault(one, 1, num_classes) or find_fault(two, 2, num_classes):
         return problem

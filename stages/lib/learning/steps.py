@@ -3,7 +3,7 @@
 On a GPU it is captured once as a CUDA graph and replayed: a step of these small models is some fifty tiny kernels, and
 launching them one by one takes longer than running them.
 
-Shapes: B images of one batch, K classes, 1 channel, H x W pixels.
+Shapes: B images of one batch, K classes, C channels, H x W pixels.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def make_step(
 
     def step(batch: Batch, size: int) -> tuple[Tensor, Tensor]:
         with _autocast(device, precision):
-            logits_BK = replica(batch.images_B1HW)
+            logits_BK = replica(batch.images_BCHW)
             loss = batch_loss(logits_BK, batch.labels_B, size, world, label_smoothing)
         loss.backward()
         optimizer.update()
@@ -80,7 +80,7 @@ def _capture(step: Step, model: nn.Module, optimizer: Optimizer, batch: Batch, s
 
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
     """
-    fixed = Batch(batch.images_B1HW.clone(), batch.labels_B.clone())
+    fixed = Batch(batch.images_BCHW.clone(), batch.labels_B.clone())
     graph = torch.cuda.CUDAGraph()
     with kept_as_it_is(model), forgetting_steps(optimizer):
         side = torch.cuda.Stream()
@@ -93,7 +93,7 @@ def _capture(step: Step, model: nn.Module, optimizer: Optimizer, batch: Batch, s
             loss, correct = step(fixed, size)
 
     def replay(batch: Batch, _size: int) -> tuple[Tensor, Tensor]:
-        fixed.images_B1HW.copy_(batch.images_B1HW)
+        fixed.images_BCHW.copy_(batch.images_BCHW)
         fixed.labels_B.copy_(batch.labels_B)
         graph.replay()
         return loss, correct

@@ -3,7 +3,7 @@
 Random numbers come from torch's global generator in the lecture's order: the caller seeds it before building the
 model and again before the training; each pass over a loader then draws from it.
 
-Shapes: N images, K classes, B images of one batch, 1 channel, H x W pixels; M batches.
+Shapes: N images, K classes, B images of one batch, C channels, H x W pixels; M batches.
 """
 
 import math
@@ -60,12 +60,12 @@ def check_training(model: nn.Module, params: ModelParams, train: Split, world: W
         UserError: the model cannot be trained, or not on a batch of one image.
     """
     smallest = max(1, batch_sizes(len(train), params.batch_size)[-1] // world.size)
-    images_B1HW = torch.zeros(smallest, 1, 28, 28, device=next(model.parameters()).device)
+    images_BCHW = torch.zeros(smallest, 1, 28, 28, device=next(model.parameters()).device)
     file = f"stages/architectures/{params.arch}.py"
     model.train()
     try:
         with kept_as_it_is(model):
-            logits_BK = model(images_B1HW)
+            logits_BK = model(images_BCHW)
     except ValueError as error:  # of batch normalization
         if smallest > 1:
             raise
@@ -174,7 +174,7 @@ class Training:
         with tqdm(total=sum(self.sizes), desc=what, unit=" images", leave=False, disable=hidden) as progress:
             for number, (batch, size) in enumerate(zip(self.train_loader, self.sizes, strict=True)):
                 self.optimizer.start_step(first + number)
-                varied = Batch(self.augment(batch.images_B1HW, size), batch.labels_B)
+                varied = Batch(self.augment(batch.images_BCHW, size), batch.labels_B)
                 losses_M[number], correct_M[number] = self.step(varied, size)
                 if self.average:
                     self.average.update_parameters(self.model)

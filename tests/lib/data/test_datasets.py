@@ -26,12 +26,12 @@ class OneByOne(Dataset[tuple[Tensor, int]]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.split.images_N1HW[index].float() / 255, int(self.split.labels_N[index])
+        return self.split.images_NCHW[index].float() / 255, int(self.split.labels_N[index])
 
 
 def blank(images: int) -> Split:
-    images_N1HW = torch.zeros(images, 1, 28, 28, dtype=torch.uint8)
-    return Split(images_N1HW, torch.zeros(images).long(), CLASS_NAMES, "synthetic")
+    images_NCHW = torch.zeros(images, 1, 28, 28, dtype=torch.uint8)
+    return Split(images_NCHW, torch.zeros(images).long(), CLASS_NAMES, "synthetic")
 
 
 def check_refused(path: Path) -> str:
@@ -53,7 +53,7 @@ def test_batches_of_pytorchs_loader(make_split: MakeSplit, images: int, batch_si
         seen = []
         for _ in range(3):  # the test loader between two epochs draws from the same generator
             seen += [
-                (images_B1HW, labels_B) for loader in (train_loader, test_loader) for images_B1HW, labels_B in loader
+                (images_BCHW, labels_B) for loader in (train_loader, test_loader) for images_BCHW, labels_B in loader
             ]
         seen.append((torch.get_rng_state(), torch.empty(0)))
         batches.append(seen)
@@ -66,8 +66,8 @@ def test_batches_of_pytorchs_loader(make_split: MakeSplit, images: int, batch_si
 def test_lecture_shapes() -> None:
     train_loader, test_loader = make_loader(blank(60_000), 32, shuffle=True), make_loader(blank(10_000), 32)
     assert (len(train_loader), len(test_loader)) == (1875, 313)
-    images_B1HW, labels_B = next(iter(train_loader))
-    assert (images_B1HW.shape, images_B1HW.dtype) == ((32, 1, 28, 28), torch.float32)
+    images_BCHW, labels_B = next(iter(train_loader))
+    assert (images_BCHW.shape, images_BCHW.dtype) == ((32, 1, 28, 28), torch.float32)
     assert (labels_B.shape, labels_B.dtype) == ((32,), torch.int64)
 
 
@@ -79,19 +79,19 @@ def test_short_last_batch(images: int, sizes: list[int]) -> None:
 
 def test_images_scaled_and_in_order(make_split: MakeSplit) -> None:
     split = make_split(77)
-    split.images_N1HW[0, 0, 0, :2] = torch.tensor([0, 255])
+    split.images_NCHW[0, 0, 0, :2] = torch.tensor([0, 255])
     batches = list(make_loader(split, 32))
-    images_N1HW = torch.cat([batch.images_B1HW for batch in batches])
+    images_NCHW = torch.cat([batch.images_BCHW for batch in batches])
     assert torch.equal(torch.cat([batch.labels_B for batch in batches]), split.labels_N)
-    assert torch.equal(images_N1HW, split.images_N1HW.float() / 255)
-    assert (images_N1HW.min().item(), images_N1HW.max().item()) == (0.0, 1.0)
+    assert torch.equal(images_NCHW, split.images_NCHW.float() / 255)
+    assert (images_NCHW.min().item(), images_NCHW.max().item()) == (0.0, 1.0)
 
 
 def test_shuffled_pass_has_every_image_once(make_split: MakeSplit) -> None:
     split = make_split(330)
-    images_N1HW = torch.cat([images_B1HW for images_B1HW, _ in make_loader(split, 32, shuffle=True)])
-    given = sorted((images_N1HW * 255).round().byte().flatten(1).tolist())
-    assert given == sorted(split.images_N1HW.flatten(1).tolist())
+    images_NCHW = torch.cat([images_BCHW for images_BCHW, _ in make_loader(split, 32, shuffle=True)])
+    given = sorted((images_NCHW * 255).round().byte().flatten(1).tolist())
+    assert given == sorted(split.images_NCHW.flatten(1).tolist())
 
 
 def test_orders_of_passes_and_seeds_differ(make_split: MakeSplit) -> None:
@@ -99,16 +99,16 @@ def test_orders_of_passes_and_seeds_differ(make_split: MakeSplit) -> None:
     orders = []
     for seed in (42, 43):
         torch.manual_seed(seed)
-        orders += [tuple(next(iter(loader)).images_B1HW[:, 0, 0, 0].tolist()) for _ in range(2)]
+        orders += [tuple(next(iter(loader)).images_BCHW[:, 0, 0, 0].tolist()) for _ in range(2)]
     assert len(set(orders)) == 4
 
 
 def test_batches_are_copies(make_split: MakeSplit) -> None:
     split = make_split(40)
-    before = split.images_N1HW.clone()
-    for images_B1HW, _ in make_loader(split, 32):
-        images_B1HW.mul_(0)
-    assert torch.equal(split.images_N1HW, before)
+    before = split.images_NCHW.clone()
+    for images_BCHW, _ in make_loader(split, 32):
+        images_BCHW.mul_(0)
+    assert torch.equal(split.images_NCHW, before)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -118,7 +118,7 @@ def test_slices_of_all_ranks_make_the_batch(make_split: MakeSplit, images: int, 
 
     def batches(**place: int) -> list[Tensor]:
         torch.manual_seed(42)
-        return [images_B1HW for images_B1HW, _ in make_loader(split, 32, shuffle, **place)]
+        return [images_BCHW for images_BCHW, _ in make_loader(split, 32, shuffle, **place)]
 
     ranks = [batches(rank=rank, world_size=world_size) for rank in range(world_size)]
     for whole, *slices in zip(batches(), *ranks, strict=True):
@@ -132,7 +132,7 @@ def test_split_comes_back(tmp_path: Path, make_split: MakeSplit, images: int, so
     split = make_split(images, source=source)
     save_split(tmp_path / "train.safetensors", split)
     loaded = load_split(tmp_path / "train.safetensors")
-    assert torch.equal(loaded.images_N1HW, split.images_N1HW)
+    assert torch.equal(loaded.images_NCHW, split.images_NCHW)
     assert torch.equal(loaded.labels_N, split.labels_N)
     assert (loaded.class_names, loaded.source, len(loaded)) == (CLASS_NAMES, source, images)
 
@@ -145,14 +145,14 @@ def test_split_of_one_class(tmp_path: Path) -> None:
 def test_split_moves_to_a_device(make_split: MakeSplit) -> None:
     split = make_split(12)
     moved = split.to(torch.device("meta"))
-    assert (moved.images_N1HW.device.type, moved.labels_N.device.type) == ("meta", "meta")
+    assert (moved.images_NCHW.device.type, moved.labels_N.device.type) == ("meta", "meta")
     assert (moved.class_names, moved.source) == (split.class_names, split.source)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_batches_on_the_device_of_the_split(make_split: MakeSplit, shuffle: bool) -> None:
     (batch,) = make_loader(make_split(12).to(torch.device("meta")), 12, shuffle=shuffle)
-    assert (batch.images_B1HW.device.type, batch.images_B1HW.shape) == ("meta", (12, 1, 28, 28))
+    assert (batch.images_BCHW.device.type, batch.images_BCHW.shape) == ("meta", (12, 1, 28, 28))
 
 
 def test_missing_split(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_missing_split(tmp_path: Path) -> None:
 def test_incomplete_split(tmp_path: Path, make_split: MakeSplit, changes: dict[str, object]) -> None:
     split = make_split(20)
     parts: dict[str, Any] = {
-        "images": split.images_N1HW,
+        "images": split.images_NCHW,
         "labels": split.labels_N,
         "class_names": list(CLASS_NAMES),
         "source": "synthetic",
@@ -190,11 +190,11 @@ def test_incomplete_split(tmp_path: Path, make_split: MakeSplit, changes: dict[s
 @pytest.mark.parametrize(
     ("alter", "words"),
     [
-        (lambda split: replace(split, images_N1HW=split.images_N1HW.float()), "uint8 images"),
-        (lambda split: replace(split, images_N1HW=split.images_N1HW.to(torch.int8)), "uint8 images"),
-        (lambda split: replace(split, images_N1HW=split.images_N1HW.squeeze(1)), "uint8 images"),
-        (lambda split: replace(split, images_N1HW=split.images_N1HW[:, :, :27].contiguous()), "uint8 images"),
-        (lambda split: replace(split, images_N1HW=split.images_N1HW[:19]), "uint8 images"),
+        (lambda split: replace(split, images_NCHW=split.images_NCHW.float()), "uint8 images"),
+        (lambda split: replace(split, images_NCHW=split.images_NCHW.to(torch.int8)), "uint8 images"),
+        (lambda split: replace(split, images_NCHW=split.images_NCHW.squeeze(1)), "uint8 images"),
+        (lambda split: replace(split, images_NCHW=split.images_NCHW[:, :, :27].contiguous()), "uint8 images"),
+        (lambda split: replace(split, images_NCHW=split.images_NCHW[:19]), "uint8 images"),
         (lambda split: replace(split, labels_N=split.labels_N[:19]), "uint8 images"),
         (lambda split: replace(split, labels_N=split.labels_N.float()), "int64 labels"),
         (lambda split: replace(split, labels_N=split.labels_N.int()), "int64 labels"),

@@ -10,21 +10,21 @@ from tests.helpers import MakeSplit, refusal
 
 
 def rows(split: Split) -> list[tuple[int, ...]]:
-    return [tuple(image) for image in split.images_N1HW.flatten(1).tolist()]
+    return [tuple(image) for image in split.images_NCHW.flatten(1).tolist()]
 
 
 def with_labels(*labels: int) -> Split:
     """Images that tell their position by their first pixel."""
-    images_N1HW = torch.zeros(len(labels), 1, 28, 28, dtype=torch.uint8)
-    images_N1HW[:, 0, 0, 0] = torch.arange(len(labels))
-    return Split(images_N1HW, torch.tensor(labels), CLASS_NAMES, "synthetic")
+    images_NCHW = torch.zeros(len(labels), 1, 28, 28, dtype=torch.uint8)
+    images_NCHW[:, 0, 0, 0] = torch.arange(len(labels))
+    return Split(images_NCHW, torch.tensor(labels), CLASS_NAMES, "synthetic")
 
 
 def test_nothing_to_hold_out(make_split: MakeSplit) -> None:
     split = make_split(100)
     kept, held_out = hold_out(split, 0, seed=42)
-    assert torch.equal(kept.images_N1HW, split.images_N1HW)
-    assert held_out.images_N1HW.shape == (0, 1, 28, 28)
+    assert torch.equal(kept.images_NCHW, split.images_NCHW)
+    assert held_out.images_NCHW.shape == (0, 1, 28, 28)
     assert (len(kept), len(held_out), held_out.class_names, held_out.source) == (100, 0, CLASS_NAMES, "synthetic")
 
 
@@ -81,13 +81,13 @@ def test_two_images_of_each_class() -> None:
 @pytest.mark.parametrize(("pixel", "changed", "shared"), [((27, 27), 0, 10), ((27, 27), 7, 3), ((14, 14), 10, 0)])
 def test_one_pixel_makes_another_image(pixel: tuple[int, int], changed: int, shared: int) -> None:
     first, second = with_labels(*range(10)), with_labels(*range(10))
-    second.images_N1HW[:changed, 0, *pixel] = 1
+    second.images_NCHW[:changed, 0, *pixel] = 1
     assert shared_images(first, second) == shared
 
 
 def test_copies_in_the_second_split_count() -> None:
     first, second = with_labels(0), with_labels(0, 0, 0)
-    second.images_N1HW[:] = first.images_N1HW
+    second.images_NCHW[:] = first.images_NCHW
     assert (shared_images(first, second), shared_images(second, first)) == (3, 1)
 
 

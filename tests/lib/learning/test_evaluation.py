@@ -24,8 +24,8 @@ from tests.helpers import MakeSplit, refusal
 class Brightness(nn.Module):
     """Logits that tell the mean of each image, and how many images came at once."""
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
-        means_N = images_N1HW.mean(dim=(1, 2, 3))
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        means_N = images_NCHW.mean(dim=(1, 2, 3))
         return torch.stack([means_N, torch.full_like(means_N, len(means_N))], dim=1)
 
 
@@ -33,7 +33,7 @@ class Brightness(nn.Module):
 def test_every_image_once_in_order(make_split: MakeSplit, batch_size: int) -> None:
     split = make_split(77)
     logits_NK = predict_logits(Brightness(), make_loader(split, batch_size))
-    torch.testing.assert_close(logits_NK[:, 0], split.images_N1HW.float().mean(dim=(1, 2, 3)) / 255)
+    torch.testing.assert_close(logits_NK[:, 0], split.images_NCHW.float().mean(dim=(1, 2, 3)) / 255)
     sizes = [len(batch) for batch in torch.arange(77).split(batch_size)]
     assert logits_NK[:, 1].tolist() == [float(size) for size in sizes for _ in range(size)]
 

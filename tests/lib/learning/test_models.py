@@ -256,8 +256,8 @@ def test_model_comes_back(tmp_path: Path, arch: str, hidden_units: int) -> None:
     assert (loaded.name, loaded.arch, loaded.class_names) == ("model_5", arch, CLASS_NAMES)
     assert type(loaded.model) is type(model)
     assert not loaded.model.training
-    images_N1HW = torch.rand(7, 1, 28, 28)
-    assert torch.equal(loaded.model(images_N1HW), model.eval()(images_N1HW))
+    images_NCHW = torch.rand(7, 1, 28, 28)
+    assert torch.equal(loaded.model(images_NCHW), model.eval()(images_NCHW))
 
 
 def test_settings_come_back(tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_settings_come_back(tmp_path: Path) -> None:
     model = build_model("tiny_vgg", 10, len(CLASS_NAMES), params.settings)
     save_checkpoint(tmp_path / "model_2.safetensors", model, "model_2", params, CLASS_NAMES)
     loaded = load_checkpoint(tmp_path / "model_2.safetensors")
-    images_N1HW = torch.rand(7, 1, 28, 28)
-    assert torch.equal(loaded.model(images_N1HW), model.eval()(images_N1HW))
+    images_NCHW = torch.rand(7, 1, 28, 28)
+    assert torch.equal(loaded.model(images_NCHW), model.eval()(images_NCHW))
 
 
 def test_default_settings_change_no_byte(tmp_path: Path) -> None:

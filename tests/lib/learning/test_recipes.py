@@ -87,7 +87,7 @@ def test_weights_are_those_of_torch(split: Split, optimizer: str, schedule: str)
     for _ in range(2):
         for batch in make_loader(split, 32, shuffle=True):
             reference.zero_grad()
-            cross_entropy(theirs(batch.images_B1HW), batch.labels_B, label_smoothing=0.1).backward()
+            cross_entropy(theirs(batch.images_BCHW), batch.labels_B, label_smoothing=0.1).backward()
             reference.step()
             if scheduler:
                 scheduler.step()
@@ -139,7 +139,7 @@ def test_averaged_weights(split: Split) -> None:
 
 def accuracy(model: nn.Module, split: Split) -> int:
     model.eval()
-    return int((model(split.images_N1HW / 255).argmax(dim=1) == split.labels_N).sum())
+    return int((model(split.images_NCHW / 255).argmax(dim=1) == split.labels_N).sum())
 
 
 def epochs(*correct: int) -> list[Epoch]:
@@ -205,10 +205,10 @@ class Remembers(nn.Module):
         )
         self.register_buffer("count", torch.zeros(()), persistent=False)
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
+    def forward(self, images_NCHW: Tensor) -> Tensor:
         if self.training:
             self.count += 0.01
-        logits_NK: Tensor = self.layers(images_N1HW) * (1 + self.count)
+        logits_NK: Tensor = self.layers(images_NCHW) * (1 + self.count)
         return logits_NK
 
 
@@ -272,7 +272,7 @@ def test_optimizer_forgets_the_steps_of_a_capture(split: Split, recipe: dict[str
     def take(steps: int) -> None:
         for number, batch in zip(range(steps), make_loader(split, 32), strict=False):
             optimizer.start_step(number)
-            cross_entropy(model(batch.images_B1HW), batch.labels_B).backward()
+            cross_entropy(model(batch.images_BCHW), batch.labels_B).backward()
             optimizer.update()
 
     take(steps_before)

@@ -64,7 +64,7 @@ def test_step_is_that_of_plain_sgd(make_split: MakeSplit, arch: str) -> None:
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.3)
     for batch in make_loader(make_split(77), 32):
         loss, correct = step(batch, len(batch.labels_B))
-        logits_BK = theirs(batch.images_B1HW)
+        logits_BK = theirs(batch.images_BCHW)
         expected = cross_entropy(logits_BK, batch.labels_B)
         optimizer.zero_grad()
         expected.backward()
@@ -168,7 +168,7 @@ def test_metrics_of_one_rank(make_split: MakeSplit, rank: int) -> None:
     torch.manual_seed(42)
     (batch,) = make_loader(split, 64, shuffle=True)
     ours = slice(32 * rank, 32 + 31 * rank)
-    logits_BK, labels_B = model(batch.images_B1HW[ours]), batch.labels_B[ours]
+    logits_BK, labels_B = model(batch.images_BCHW[ours]), batch.labels_B[ours]
     correct = int((logits_BK.argmax(dim=1) == labels_B).sum())
     assert epoch.train_loss == pytest.approx(cross_entropy(logits_BK, labels_B, reduction="sum").item() / 63)
     assert epoch.train_acc == correct / 63 * 100
@@ -208,9 +208,9 @@ class CountingPasses(nn.Module):
         self.layers = build_model("linear", 10, 10)
         self.register_buffer("passes", torch.zeros(()), persistent=False)
 
-    def forward(self, images_N1HW: Tensor) -> Tensor:
+    def forward(self, images_NCHW: Tensor) -> Tensor:
         self.passes += 1
-        logits_NK: Tensor = self.layers(images_N1HW)
+        logits_NK: Tensor = self.layers(images_NCHW)
         return logits_NK
 
 

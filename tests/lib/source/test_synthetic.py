@@ -93,8 +93,8 @@ def test_order_of_the_three_models(tmp_path: Path) -> None:
     write_synthetic(tmp_path, seed=42, train=6000, test=1000)
 
     def split(images: str, labels: str) -> Split:
-        images_N1HW = torch.from_numpy(images_in(tmp_path, images).copy()).unsqueeze(1)
-        return Split(images_N1HW, torch.from_numpy(labels_in(tmp_path, labels).copy()).long(), CLASS_NAMES, "synthetic")
+        images_NCHW = torch.from_numpy(images_in(tmp_path, images).copy()).unsqueeze(1)
+        return Split(images_NCHW, torch.from_numpy(labels_in(tmp_path, labels).copy()).long(), CLASS_NAMES, "synthetic")
 
     train, test = split(TRAIN_IMAGES, TRAIN_LABELS), split(TEST_IMAGES, TEST_LABELS)
     accuracy = {}
