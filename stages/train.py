@@ -75,15 +75,16 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         training = Training(model, model_params, train, held_out, params.train.precision, world)
         # Of a training outside the pipeline nobody knows all that it is made from.
         resumable = world.size == 1 and bool(inputs.at_start)
-        unfinished = Unfinished(name, made_from(name, params, inputs, device)) if resumable else None
-        seconds_before = unfinished.restore(training) if unfinished else 0.0
+        unfinished = Unfinished(name, made_from(name, params, inputs, device) if resumable else None)
+        seconds_before = unfinished.restore(training)
         if training.epochs:
             say(f"{name} goes on where it was interrupted, after epoch {len(training.epochs)}")
+            write_curve(name, training.epochs)
         start = time.perf_counter() - seconds_before
         with watched_pace(name, threads if device.type == "cpu" and world.writes else 1):
             for epoch in training.run():
-                if unfinished:
-                    unfinished.save(training, time.perf_counter() - start)
+                unfinished.save(training, time.perf_counter() - start)
+                if world.writes:
                     write_curve(name, training.epochs)
                 say(epoch.line(watched), flush=True)
         end = time.perf_counter()
@@ -99,7 +100,6 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
 
     inputs.check_unchanged()
     save_checkpoint(f"models/{name}.safetensors", model, name, model_params, train.class_names)
-    write_curve(name, training.epochs)
     write_json(
         f"metrics/train/{name}.json",
         {
@@ -124,8 +124,7 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
     )
-    if unfinished:
-        unfinished.remove()
+    unfinished.remove()
 
 
 def made_from(name: str, params: Params, inputs: Inputs, device: torch.device) -> dict[str, Any]:

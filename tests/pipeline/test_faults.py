@@ -78,8 +78,10 @@ def test_stage_killed_at_any_moment(stage: str, environment: dict[str, str], she
         # Imports take most of the time and write nothing: aim at the second half.
         time.sleep(duration * moments.uniform(0.4, 1.05))
         kill_group(process)
-        found = contents([stage])
-        assert {path: expected[path] == found[path] for path in found} == dict.fromkeys(found, True)
+        for path, found in contents([stage]).items():
+            # A curve grows with the training, row by row; all else is there as a whole or not at all.
+            whole_rows = path.parent.name == "curves" and found.endswith(b"\n") and expected[path].startswith(found)
+            assert found == expected[path] or whole_rows, path
     shell(command)
     assert contents([stage]) == expected
     assert left_overs() == []

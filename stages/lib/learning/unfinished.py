@@ -25,14 +25,18 @@ class Unfinished:
     Args:
         name: of the model.
         made_from: all that decides the result: a training that was made from anything else is not taken up again.
+            None where that is not known: nothing is kept then.
     """
 
-    def __init__(self, name: str, made_from: dict[str, Any]) -> None:
+    def __init__(self, name: str, made_from: dict[str, Any] | None) -> None:
         self.path = Path(f"models/unfinished/{name}.safetensors")
+        self.keeps = made_from is not None
         self.made_from = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
 
     def save(self, training: Training, seconds: float) -> None:
         """Write the state after the last epoch, and how long it took to come there."""
+        if not self.keeps:
+            return
         parts = {
             "model": state_of(training.model),
             "average": state_of(training.average),
@@ -54,6 +58,8 @@ class Unfinished:
 
         A file that is damaged, or of another training, counts for nothing.
         """
+        if not self.keeps:
+            return 0.0
         try:
             tensors, about = load_tensors(self.path)
         except UserError:
@@ -76,7 +82,8 @@ class Unfinished:
 
     def remove(self) -> None:
         """Remove the file: the training is over, and its outputs are written."""
-        self.path.unlink(missing_ok=True)
+        if self.keeps:
+            self.path.unlink(missing_ok=True)
 
 
 def state_of(model: nn.Module | None) -> dict[str, Tensor]:
