@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from stages.lib import plots
 from stages.lib.base.files import write_csv
+from tests.browser import needs_chromium, probe_pages
 from tests.helpers import PROJECT
 
 PIPELINE = YAML(typ="safe").load(PROJECT / "dvc.yaml")
@@ -71,7 +72,8 @@ def repository(tmp_path: Path) -> Path:
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(PROJECT / name, tmp_path / name)
     (tmp_path / ".dvc").mkdir()
-    shutil.copy(PROJECT / ".dvc/config", tmp_path / ".dvc/config")
+    for name in ("config", "plots.html"):
+        shutil.copy(PROJECT / ".dvc" / name, tmp_path / ".dvc" / name)
     shutil.copytree(PROJECT / ".dvc/plots", tmp_path / ".dvc/plots")
     for path in PICTURES:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -169,3 +171,14 @@ class TestDvc:
         subprocess.run([sys.executable, "-m", "dvc", "plots", "show", "-o", "page"], cwd=repository, check=True)
         page = (repository / "page/index.html").read_text()
         assert [path for path in PICTURES if f"workspace_{path.replace('/', '_')}" not in page] == []
+
+    @needs_chromium
+    def test_page_draws_each_thing_once(self, repository: Path, tmp_path: Path) -> None:
+        subprocess.run([sys.executable, "-m", "dvc", "plots", "show", "-o", "page"], cwd=repository, check=True)
+        page = re.sub("<script src=.*</script>", "", (repository / "page/index.html").read_text())
+        charts = page.replace("<head>", "<head><script>function vegaEmbed() {}</script>")
+        script = "return {ids: [...document.querySelectorAll('body > div')].map((plot) => plot.id)}"
+        online, offline = (set(found["ids"]) for found in probe_pages([charts, page], script, tmp_path / "browser"))
+        assert offline == {re.sub(r"\W", "_", path) for path in PICTURES}
+        assert {"plots_compare_csv", "plots_curves_csv", "plots_confusion_csv", "plots_costs_png"} <= online
+        assert online & {"plots_accuracy_png", "plots_confusion_png", "plots_curves_model_0_csv"} == set()
