@@ -10,7 +10,6 @@ Shapes: N images, K classes.
 import math
 import random
 from argparse import ArgumentParser
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -96,15 +95,12 @@ def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK
 def draw_feature_maps(checkpoint: Checkpoint, test: Split, device: torch.device) -> None:
     """Draw what each layer of the model makes of the first test image."""
     outputs, _ = record_outputs(checkpoint.model, test.images_NCHW[:1].to(device) / 255)
-    calls = Counter[str]()
-    maps = {}
-    for each in outputs:
-        calls[each.name] += 1
-        again = f" ({calls[each.name]})" if calls[each.name] > 1 else ""
-        if each.after.ndim == 4:
-            maps[f"{each.name}{again}\n{type(each.module).__name__}"] = each.after[0]
+    shown = {
+        f"{each.name}\n{type(each.module).__name__}": maps_NCHW[0].cpu().numpy()
+        for each in outputs
+        if (maps_NCHW := each.maps(images=1)) is not None and maps_NCHW.ndim == 4
+    }
     title = f"What the layers of {checkpoint.name} make of an image: {test.class_names[int(test.labels_N[0])]}"
-    shown = {name: maps_UHW.cpu().numpy() for name, maps_UHW in maps.items()}
     plots.save(plots.feature_maps(test.images_NCHW[0, 0], shown, title, test.source), "plots/feature_maps.png")
 
 

@@ -134,17 +134,21 @@ def initial_model(checkpoint: Checkpoint, seed: int) -> nn.Module:
 def look_inside(model: nn.Module, initial: nn.Module, images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the images with their logits, and the layers: with what it takes to compute them, or with their maps."""
     pixels_NCHW = torch.stack([image["pixels"] for image in images])
-    outputs, logits_NK = record_outputs(model, pixels_NCHW / 255)
+    outputs, logits_NK = record_outputs(model, images_NCHW := pixels_NCHW / 255)
     shown = [
         {**image, "pixels": encode(pixels_1HW, "u1"), "logits": logits_K}
         for image, pixels_1HW, logits_K in zip(images, pixels_NCHW, logits_NK.tolist(), strict=True)
     ]
-    steps, reason = follow(outputs, pixels_NCHW / 255, logits_NK)
+    # Far from any image functions differ that agree on these, such as ReLU and ReLU6.
+    far_NCHW = torch.cat([images_NCHW, 1000 * images_NCHW, -1000 * images_NCHW])
+    far_outputs, far_logits_NK = record_outputs(model, far_NCHW)
+    steps, reason = follow(far_outputs, far_NCHW, far_logits_NK)
     if reason:
-        layers = [maps_of(output) for output in outputs if output.after.ndim in (2, 4)]
+        maps = [(output, output.maps(len(images))) for output in outputs]
+        layers = [maps_of(output, values) for output, values in maps if values is not None]
     else:
-        first = dict(initial.named_modules())
-        layers = [settings_of(step, first[step.name]) for step in steps]
+        first = dict(zip(model.modules(), initial.modules(), strict=True))
+        layers = [settings_of(step, first.get(step.module)) for step in steps]
     return {"images": shown, "layers": layers, "reason": reason}
 
 
@@ -200,7 +204,7 @@ def functions_between(before: Tensor, after: Tensor) -> list[LayerOutput] | None
     return None
 
 
-def settings_of(step: LayerOutput, initial: nn.Module) -> dict[str, Any]:
+def settings_of(step: LayerOutput, initial: nn.Module | None) -> dict[str, Any]:
     """Return what a layer needs to be computed, and its weights before training."""
     module = step.module
     settings: dict[str, Any] = {
@@ -227,14 +231,14 @@ def settings_of(step: LayerOutput, initial: nn.Module) -> dict[str, Any]:
     return settings
 
 
-def maps_of(output: LayerOutput) -> dict[str, Any]:
+def maps_of(output: LayerOutput, maps: Tensor) -> dict[str, Any]:
     """Return the first maps of a layer for each image, in 8 bits of the largest value that it has in that image."""
-    values = output.after[:, :MOST_MAPS].flatten(1)
+    values = maps[:, :MOST_MAPS].flatten(1)
     largest = values.abs().amax(dim=1, keepdim=True)
     return {
         "name": output.name,
         "kind": type(output.module).__name__,
-        "shape": list(output.after.shape[1:]),
+        "shape": list(maps.shape[1:]),
         "maps": encode((values / largest.clamp(min=1e-30) * 127).round(), "i1"),
         "largest": largest.flatten().tolist(),
     }

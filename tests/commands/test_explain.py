@@ -59,6 +59,26 @@ class Residual(nn.Module):
         return logits_NK
 
 
+class Relu6(Residual):
+    """A function that looks like a ReLU where no value is above 6."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        logits_NK: Tensor = self.out(functional.relu6(self.conv(images_NCHW)))
+        return logits_NK
+
+
+class TwoCalls(nn.Module):
+    """Calls one ReLU twice, as many tutorials do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Linear(784, 20), nn.Linear(20, 10), nn.ReLU()
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        logits_NK: Tensor = self.relu(self.second(self.relu(self.first(images_NCHW.flatten(1)))))
+        return logits_NK
+
+
 def unusual() -> nn.Module:
     """Return layers with every setting that is seldom used."""
     return nn.Sequential(
@@ -83,6 +103,7 @@ KNOWN: dict[str, Callable[[], nn.Module]] = {
     "mlp": lambda: build_model("mlp", HIDDEN_UNITS, 10),
     "tiny_vgg": lambda: build_model("tiny_vgg", HIDDEN_UNITS, 10),
     "functional": Functional,
+    "two calls": TwoCalls,
     "unusual": unusual,
 }
 
@@ -284,6 +305,19 @@ def test_functions_between_layers(pixels: Tensor) -> None:
     ]
 
 
+def test_layer_that_is_called_twice(pixels: Tensor) -> None:
+    layers = data_of(seeded(TwoCalls), pixels)["layers"]
+    assert [layer["name"] for layer in layers] == ["", "first", "relu", "second", "relu (2)"]
+    assert [len(layer.get("weight_before", "")) > 0 for layer in layers] == [False, True, False, True, False]
+
+
+def test_maps_of_features_behind_the_pixels(pixels: Tensor) -> None:
+    """As a Linear layer gives them where channels are last."""
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Flatten(2), nn.Unflatten(2, (28, 28)), nn.Linear(28, 5), nn.Flatten())
+    layers = data_of(nn.Sequential(model, nn.Linear(5 * 3 * 28, 10)), pixels)["layers"]
+    assert [layer["shape"] for layer in layers if layer["kind"] == "Linear"] == [[5, 3, 28], [10]]
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -291,9 +325,12 @@ def test_functions_between_layers(pixels: Tensor) -> None:
         (flat(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")), "0 pads with circular"),
         (nn.Sequential(nn.Linear(28, 1), nn.Flatten(), nn.Linear(28, 10)), "0 is a Linear layer on maps"),
         (Residual(), "between conv and out.0"),
+        (flat(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU6()), "1 is a ReLU6"),
+        (flat(nn.Hardtanh(0, 9)), "0 is a Hardtanh"),
+        (Relu6(), "between conv and out.0"),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 1300), nn.Linear(1300, 10)), "more than 1,000,000 weights"),
     ],
-    ids=["layer", "padding", "linear", "sum", "size"],
+    ids=["layer", "padding", "linear", "sum", "limit", "far limit", "function", "size"],
 )
 def test_reason_for_maps_alone(model: nn.Module, words: str, pixels: Tensor) -> None:
     assert words in reason(model, pixels)

@@ -52,4 +52,27 @@ def test_model_is_left_as_it_was(images: Tensor) -> None:
 def test_layer_that_runs_twice(images: Tensor) -> None:
     relu = nn.ReLU()
     outputs, _ = record_outputs(nn.Sequential(nn.Flatten(), relu, nn.Linear(784, 10), relu), images)
-    assert names(outputs) == ["0", "1", "2", "1"]
+    assert names(outputs) == ["0", "1", "2", "1 (2)"]
+
+
+class ChannelsLast(nn.Module):
+    """Works on maps with their channels last, as ConvNeXt does, and on patches of images as if they were images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.wide, self.act = nn.Conv2d(1, 2, 4, 4), nn.LayerNorm(2), nn.Linear(2, 5), nn.GELU()
+        self.back, self.patch, self.out = nn.Dropout(), nn.Linear(5, 3), nn.Linear(7 * 7 * 3, 10)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        maps_NHWC = self.act(self.wide(self.norm(self.conv(images_NCHW).permute(0, 2, 3, 1))))
+        maps_NCHW = self.back(maps_NHWC.permute(0, 3, 1, 2))
+        patches = self.patch(maps_NCHW.permute(0, 2, 3, 1).flatten(0, 2))
+        logits_NK: Tensor = self.out(patches.reshape(len(images_NCHW), -1))
+        return logits_NK
+
+
+def test_channels_come_first(images: Tensor) -> None:
+    outputs, _ = record_outputs(ChannelsLast(), images)
+    shapes = {output.name: None if (maps := output.maps(3)) is None else list(maps.shape[1:]) for output in outputs}
+    expected = {"conv": [2, 7, 7], "norm": [2, 7, 7], "wide": [5, 7, 7], "act": [5, 7, 7], "back": [5, 7, 7]}
+    assert shapes == expected | {"patch": None, "out": [10]}
