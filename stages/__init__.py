@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +17,20 @@ def say_out_of_memory(kind: type[BaseException], error: BaseException, traceback
         exit_with(f"{Path(sys.argv[0]).stem}: {OUT_OF_MEMORY}", status=1)
     sys.__excepthook__(kind, error, traceback)
 
+
+def remove_stale_bytecode(folder: Path) -> None:
+    """Remove what Python compiled before a source file came or changed: it looks at size and second of the file alone.
+
+    An edit within that second, or another file moved here by `cp -p`, would go unnoticed. Takes a millisecond.
+    """
+    for source in folder.rglob("*.py"):
+        compiled = Path(cache_from_source(str(source)))
+        with suppress(OSError):
+            if compiled.stat().st_mtime_ns <= source.stat().st_ctime_ns:
+                compiled.unlink()
+
+
+remove_stale_bytecode(Path(__file__).parent)
 
 # Python names the program "-m" until it has found the module to run: then we are not imported by another program.
 # From here on a command imports libraries; `exit_cleanly` takes over when it starts to work.

@@ -10,10 +10,9 @@ Shapes: N images, K classes.
 import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import cache_from_source
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
@@ -44,10 +43,7 @@ def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mappin
     file = f"stages/architectures/{arch}.py"
     refuse_project_imports(ARCHITECTURES / f"{arch}.py")
     before = set(sys.modules)
-    if f"stages.architectures.{arch}" not in before:
-        with suppress(OSError):  # Python would take the bytecode of another file of the same size and second
-            Path(cache_from_source(str(ARCHITECTURES / f"{arch}.py"))).unlink()
-    build = import_module(f"stages.architectures.{arch}").build
+    build = builder_of(arch)
     if settings:
         check_settings(file, build, settings)
     try:
@@ -59,6 +55,12 @@ def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mappin
     if problem := _find_problem(model, num_classes) or _find_import(before, ARCHITECTURES / f"{arch}.py"):
         raise UserError(f"{file}: {problem}")
     return model
+
+
+def builder_of(arch: str) -> Callable[..., nn.Module]:
+    """Return the function `build` of an architecture, as its file was when it was first asked for."""
+    build: Callable[..., nn.Module] = import_module(f"stages.architectures.{arch}").build
+    return build
 
 
 def check_settings(file: str, build: Callable[..., nn.Module], settings: Mapping[str, Any]) -> None:
@@ -252,5 +254,5 @@ def _changed_settings(params: ModelParams) -> dict[str, Any]:
     """Return the settings that are not the architecture's defaults: a default, said or not, makes the same model."""
     if not params.settings:
         return {}
-    defaults = _settings_of(import_module(f"stages.architectures.{params.arch}").build)
+    defaults = _settings_of(builder_of(params.arch))
     return {name: value for name, value in params.settings.items() if value != defaults[name]}

@@ -1,7 +1,5 @@
 """Models: built from an architecture's file, saved, and loaded from their own file alone."""
 
-import os
-import py_compile
 import re
 import subprocess
 import sys
@@ -15,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.lib.base import params
 from stages.lib.base.errors import UserError
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning import models
@@ -78,17 +75,6 @@ def test_model_is_ready_to_train(build_from: Callable[[str], nn.Module]) -> None
 def test_images_of_a_batch_are_mixed(write_architecture: Callable[[str], None], layers: str) -> None:
     write_architecture(building(f"return nn.Sequential({layers})"))
     assert "depend on the others in its batch" in refusal(build_model, "ours", 10, 10)
-
-
-def test_stale_bytecode_is_not_run(write_architecture: Callable[[str], None]) -> None:
-    """Of an earlier file with the same size and time, as `cp -p` may leave one."""
-    file = params.ARCHITECTURES / "ours.py"
-    for layers in ("nn.Flatten(), nn.Linear(784, 10), nn.Tanh()", "nn.Flatten(), nn.Linear(784, 10), nn.ReLU()"):
-        write_architecture(building(f"return nn.Sequential({layers})"))
-        os.utime(file, (1_000_000_000, 1_000_000_000))
-        if "Tanh" in layers:
-            py_compile.compile(str(file))
-    assert isinstance(list(build_model("ours", 10, 10).children())[-1], nn.ReLU)
 
 
 def test_settings_reach_the_architecture(write_architecture: Callable[[str], None]) -> None:
