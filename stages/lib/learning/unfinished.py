@@ -4,11 +4,18 @@ Written after each epoch, outside of what DVC keeps, and gone when the training 
 """
 
 import hashlib
+import io
 import json
+import pickle
 import random
+import secrets
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -17,6 +24,11 @@ from torch import Tensor, nn
 from stages.lib.base.errors import UserError
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.training import Epoch, Training
+
+ARCHITECTURE = "stages.architectures."
+OF_ANY_MODULE = vars(nn.Module()).keys()  # tensors, layers and hooks
+CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, classmethod, staticmethod, property)
+NOT_LOOKED_INTO = (nn.Module, nn.Parameter, ref, *CODE)
 
 
 class Unfinished:
@@ -50,8 +62,8 @@ class Unfinished:
             for part, state in parts.items()
             for key, values in state.items()
         }
-        epochs = [asdict(epoch) for epoch in training.epochs]
-        save_tensors(self.path, tensors, {"made_from": self.made_from, "epochs": epochs, "seconds": seconds})
+        about = {"made_from": self.made_from, "rest": rest_of(training), "seconds": seconds}
+        save_tensors(self.path, tensors, about | {"epochs": [asdict(epoch) for epoch in training.epochs]})
 
     def restore(self, training: Training) -> float:
         """Bring `training` to where it was, if the file is of the same training; return the seconds it took until then.
@@ -64,7 +76,7 @@ class Unfinished:
             tensors, about = load_tensors(self.path)
         except UserError:
             return 0.0
-        if about.get("made_from") != self.made_from:
+        if about.get("made_from") != self.made_from or about["rest"] != rest_of(training):
             return 0.0
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("model", "average", "best", "optimizer", "random")}
         for name, values in tensors.items():
@@ -89,6 +101,35 @@ class Unfinished:
 def state_of(model: nn.Module | None) -> dict[str, Tensor]:
     """Return the weights and statistics of a model by number: a state_dict may lack some."""
     return {str(number): each for number, each in enumerate([*model.parameters(), *model.buffers()] if model else [])}
+
+
+def rest_of(training: Training) -> str:
+    """Return a fingerprint of what the model holds besides its tensors, such as a count: nobody could bring it back.
+
+    Looks at attributes, at the classes of the architecture, and at the variables of its file; not into functions.
+    """
+    modules = [module for model in (training.model, training.average) if model for module in model.modules()]
+    kinds = {kind for module in modules for kind in type(module).__mro__ if kind.__module__.startswith(ARCHITECTURE)}
+    named: dict[str, Mapping[str, Any]] = {f"{kind.__module__} {kind.__qualname__}": vars(kind) for kind in kinds}
+    named |= {kind.__module__: vars(sys.modules[kind.__module__]) for kind in kinds}
+    rest = [{key: value for key, value in vars(module).items() if key not in OF_ANY_MODULE} for module in modules]
+    rest += [{key: value for key, value in named[name].items() if not key.startswith("__")} for name in sorted(named)]
+    trained = [weights.requires_grad for weights in training.model.parameters()]
+    try:
+        _Rest(written := io.BytesIO()).dump([rest, trained])
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return secrets.token_hex()  # nobody can tell: it equals none
+    return hashlib.sha256(written.getvalue()).hexdigest()
+
+
+class _Rest(pickle.Pickler):
+    def persistent_id(self, value: Any) -> str | None:
+        """Name what is not looked into: tensors that are kept, and code."""
+        return str(type(value)) if isinstance(value, NOT_LOOKED_INTO) else None
+
+    def reducer_override(self, value: Any) -> Any:
+        """Write the values of other tensors: they are pickled with their place in memory."""
+        return (repr, (value.tolist(),)) if isinstance(value, Tensor) else NotImplemented
 
 
 def random_state(training: Training) -> dict[str, Tensor]:

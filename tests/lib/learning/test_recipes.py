@@ -243,6 +243,61 @@ def test_taken_up_again_after_any_epoch(fresh: Any, recipe: dict[str, Any], unfi
         assert same(weights_of(training.model), weights_of(undisturbed.model))
 
 
+COUNTS = """
+import torch
+from torch import nn
+
+calls = 0
+
+class Ours(nn.Module):
+    calls = 0
+
+    def __init__(self, hidden_units, num_classes):
+        super().__init__()
+        self.calls, self.seen, self.noise = 0, [], torch.Generator()
+        self.act, self.kind = lambda x: x, torch.float32
+        self.rows = nn.LSTM(28, 2, batch_first=True)
+        self.last = nn.Linear(28 * 2, num_classes)
+
+    def forward(self, images):
+        if self.training:
+            global calls
+            STATEMENT
+        return self.last(self.act(self.rows(images[:, 0])[0].flatten(1)))
+
+build = Ours
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "taken_up"),
+    [
+        ("self.calls += 1", False),
+        ("self.seen.append(1)", False),
+        ("Ours.calls += 1", False),
+        ("calls += 1", False),
+        ("torch.rand(1, generator=self.noise)", False),
+        ("self.last.bias.requires_grad_(False)", False),
+        ("self.kind = images.mean()", False),
+        ("self.seen = (each for each in [])", False),
+        ("images = images * 2", True),
+    ],
+)
+def test_state_that_is_no_tensor(
+    split: Split, unfinished: Unfinished, write_architecture: Any, statement: str, taken_up: bool
+) -> None:
+    """A training that nobody could bring back whole begins anew."""
+
+    def begin_ours() -> Training:
+        write_architecture(COUNTS.replace("STATEMENT", statement))
+        return begin(split, "ours", epochs=2)
+
+    training = begin_ours()
+    next(training.run())
+    unfinished.save(training, 1.0)
+    assert (unfinished.restore(begin_ours()) > 0) == taken_up
+
+
 def test_another_training_is_not_taken_up(split: Split, unfinished: Unfinished) -> None:
     training = begin(split, "linear")
     next(training.run())
