@@ -69,7 +69,7 @@ check: setup
 
 check-lock: setup
 	@python -m stages.commands.verify --no-run
-	@echo "dvc.lock matches the code, the parameters, the data and the committed results"
+	@echo "dvc.lock matches the code, the parameters, and the data and results that were looked at"
 
 setup: $(SETUP)
 

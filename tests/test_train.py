@@ -16,8 +16,9 @@ from stages.lib.base.files import read_json, sha256_of
 from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.devices import place
+from stages.lib.learning.distributed import World
 from stages.lib.learning.models import build_model, load_checkpoint
-from stages.lib.learning.training import Epoch, Training, is_chance
+from stages.lib.learning.training import Epoch, Training, check_training, is_chance
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from stages.train import report_train_time
 from tests.helpers import (
@@ -435,6 +436,19 @@ def test_architecture_that_cannot_train(
     line = stage_refusal(*train_ours(NORMALIZED, logits))
     assert line.startswith("train: stages/architectures/ours.py: ")
     assert problem in line
+
+
+def test_unused_weights(train_ours: Callable[..., tuple[str, str]], run_stage: RunStage) -> None:
+    """They stay as they are; several processes would wait for them."""
+    layers = "nn.ModuleList([nn.Linear(784, num_classes), nn.Linear(1, 1)])"
+    assert run_stage(*train_ours(layers, "self.layers[0](x.flatten(1))")).returncode == 0
+    with pytest.raises(UserError, match=r"layers\.1\.weight.*train\.processes"):
+        check_training(
+            build_model("ours", 10, 10),
+            model_params("ours"),
+            load_split("data/prepared/train.safetensors"),
+            World(0, 2),
+        )
 
 
 def test_last_batch_of_one_image(

@@ -83,6 +83,10 @@ def main() -> None:
         print(f"\n{results.count(SAME)} of {len(results)} outputs have the same bytes; worst: {worst}")
     else:
         print(f"{results.count(SAME)} of the {len(results)} outputs in git or DVC's cache are what dvc.lock records")
+        if elsewhere := promises.keys() - verdicts.keys():
+            print(
+                f"{len(elsewhere)} more are in neither, and were not looked at: `dvc pull` or `dvc repro` brings them"
+            )
         print(*outdated, sep="\n", end="\n" if outdated else "")
     if worst != SAME:
         print(describe_versions(lock) if run else "`dvc repro` makes them again; then commit")

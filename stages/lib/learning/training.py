@@ -66,6 +66,7 @@ def check_training(model: nn.Module, params: ModelParams, train: Split, world: W
     try:
         with kept_as_it_is(model):
             logits_BK = model(images_BCHW)
+            unused = unused_weights(model, logits_BK) if world.size > 1 else []
     except ValueError as error:  # of batch normalization
         if smallest > 1:
             raise
@@ -75,6 +76,17 @@ def check_training(model: nn.Module, params: ModelParams, train: Split, world: W
         raise UserError(f"{file}: in training, {problem}")
     if not logits_BK.requires_grad:
         raise UserError(f"{file}: no weight can be trained; all are frozen, or the logits do not depend on them")
+    if unused:  # DistributedDataParallel waits for the gradients of all
+        raise UserError(f"{file}: the logits do not depend on {unused[0]}; take it out, or set train.processes to 1")
+
+
+def unused_weights(model: nn.Module, logits_BK: Tensor) -> list[str]:
+    """Return the names of weights that could be trained, but that the logits do not depend on."""
+    trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+    if not isinstance(logits_BK, Tensor) or not logits_BK.requires_grad:
+        return []
+    gradients = torch.autograd.grad(logits_BK.sum(), list(trained.values()), allow_unused=True)
+    return [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
 
 
 class Training:
