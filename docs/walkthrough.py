@@ -1110,7 +1110,7 @@ print(f"Mean pool (nn.AvgPool2d): {nn.AvgPool2d(kernel_size=2)(random_tensor)}")
 # %%
 from stages.lib.learning.layers import trace_layers
 
-for layer in trace_layers(model_2):
+for layer in trace_layers(model_2, (1, 28, 28)):
     before, after = ("x".join(map(str, shape)) for shape in (layer.input_shape, layer.output_shape))
     print(f"{layer.name:13} {layer.kind:10} {before:>9} -> {after:9} {layer.shape_formula}".rstrip())
 
@@ -1199,7 +1199,7 @@ def costs(model):
     """Return what a model consists of and what it computes."""
     return {
         "parameters": sum(weights.numel() for weights in model.parameters()),
-        "multiply-adds per image": sum(layer.multiply_adds for layer in trace_layers(model)),
+        "multiply-adds per image": sum(layer.multiply_adds for layer in trace_layers(model, (1, 28, 28))),
     }
 
 

@@ -122,7 +122,7 @@ def find_gaps(logits_NK: Tensor, class_names: tuple[str, ...]) -> dict[str, Any]
 
 def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
     """Write a table of the model's layers: what each turns an image into, and what it costs."""
-    layers = trace_layers(checkpoint.model)
+    layers = trace_layers(checkpoint.model, checkpoint.input_shape)
     if uncounted := sorted({layer.kind for layer in layers if not layer.counted}):
         what = f"{checkpoint.name} has more multiply-adds than its table says: {', '.join(uncounted)} cannot be counted"
         print(f"warning: {what}", file=sys.stderr)

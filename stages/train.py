@@ -64,8 +64,8 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         if world.writes:
             check_versions("numpy", "safetensors", "torch")
         set_seeds(params.seed)
-        classes = len(train.class_names)
-        model = build_model(model_params.arch, model_params.hidden_units, classes, model_params.settings)
+        shape, classes = train.image_shape, len(train.class_names)
+        model = build_model(model_params.arch, shape, model_params.hidden_units, classes, model_params.settings)
         place(model, device, model_params.memory_format)
         check_training(model, model_params, train, world)
         parameters = sum(weights.numel() for weights in model.parameters())
@@ -99,7 +99,7 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         print(f"train: warning: {name} ends no better than chance; try another lr or more epochs", file=sys.stderr)
 
     inputs.check_unchanged()
-    save_checkpoint(f"models/{name}.safetensors", model, name, model_params, train.class_names)
+    save_checkpoint(f"models/{name}.safetensors", model, name, model_params, train)
     write_json(
         f"metrics/train/{name}.json",
         {

@@ -79,7 +79,9 @@ def lecture_side(name: str, epochs: int, threads: int | None) -> dict[str, Any]:
     test_loader = DataLoader(test_data, batch_size=model_params.batch_size)
 
     torch.manual_seed(params.seed)
-    model = build_model(model_params.arch, model_params.hidden_units, len(train_data.classes), model_params.settings)
+    model = build_model(
+        model_params.arch, (1, 28, 28), model_params.hidden_units, len(train_data.classes), model_params.settings
+    )
     for module in model.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False  # the lecture's; ours saves memory traffic
@@ -134,7 +136,9 @@ def stage_side(name: str, epochs: int, threads: int | None, memory_format: str |
     train = load_split("data/prepared/train.safetensors").to(device)
     test = load_split("data/prepared/test.safetensors").to(device)
     set_seeds(params.seed)
-    model = build_model(model_params.arch, model_params.hidden_units, len(train.class_names), model_params.settings)
+    model = build_model(
+        model_params.arch, (1, 28, 28), model_params.hidden_units, len(train.class_names), model_params.settings
+    )
     place(model, device, model_params.memory_format)
     set_seeds(params.seed)
     start = time.perf_counter()
@@ -248,7 +252,9 @@ def arithmetic_limit() -> None:
         a @ b
         times.append(time.perf_counter() - start)
     peak = 2 * size**3 / min(times) / 1e9
-    layers = trace_layers(build_model(model_params.arch, model_params.hidden_units, 10, model_params.settings))
+    layers = trace_layers(
+        build_model(model_params.arch, (1, 28, 28), model_params.hidden_units, 10, model_params.settings), (1, 28, 28)
+    )
     # Forward, gradient of the inputs, gradient of the weights; the first layer needs no gradient of its inputs.
     multiply_adds = 3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds
     epoch = statistics.median(run_side("stage", "model_2", 1)["seconds"] for _ in range(3))

@@ -23,11 +23,13 @@ from ruamel.yaml import YAML
 
 from stages.lib.base.errors import UserError
 from stages.lib.base.params import ModelParams
+from stages.lib.source.fashion_mnist import CLASS_NAMES
 
 if TYPE_CHECKING:
     from stages.lib.data.datasets import Split
 
 PROJECT = Path(__file__).parents[1]
+GREY_28 = (1, 28, 28)  # the shape of an image of FashionMNIST
 
 MakeSplit: TypeAlias = "Callable[..., Split]"
 RunStage = Callable[..., CompletedProcess[str]]
@@ -40,6 +42,15 @@ StagesRun = Callable[[str], list[str]]
 def model_params(arch: str = "linear", **changes: Any) -> ModelParams:
     """Return the lecture's hyperparameters for an architecture, with `changes`."""
     return ModelParams(arch=arch, **{"hidden_units": 10, "epochs": 3, "batch_size": 32, "lr": 0.1} | changes)
+
+
+def no_images(class_names: tuple[str, ...] = CLASS_NAMES, shape: tuple[int, int, int] = GREY_28) -> "Split":
+    """Return a split without an image: what `save_checkpoint` wants to know of the images of a training."""
+    import torch
+
+    from stages.lib.data.datasets import Split
+
+    return Split(torch.zeros(0, *shape, dtype=torch.uint8), torch.zeros(0).long(), class_names, "synthetic")
 
 
 def refusal(call: Callable[..., Any], *arguments: Any) -> str:

@@ -16,7 +16,7 @@ from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.source.fashion_mnist import CLASS_NAMES
-from tests.helpers import PROJECT, RunStage, SetParams, StageRefusal, file_names, model_params
+from tests.helpers import GREY_28, PROJECT, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
 Compare = Callable[[], dict[str, Any]]
 IMAGES = 200
@@ -56,8 +56,8 @@ def write_model(name: str, correct: Sequence[int], confidence: float = 0.82) -> 
     labels_N[list(correct)] = 0
     write_predictions(name, probabilities_NK, labels_N)
     torch.manual_seed(42)
-    model = build_model(arch, 10, 10)
-    save_checkpoint(f"models/{name}.safetensors", model, name, model_params(arch), CLASS_NAMES)
+    model = build_model(arch, GREY_28, 10, 10)
+    save_checkpoint(f"models/{name}.safetensors", model, name, model_params(arch), no_images())
 
 
 def write_predictions(name: str, probabilities_NK: torch.Tensor, labels_N: torch.Tensor) -> None:
@@ -304,7 +304,7 @@ def test_filters_are_the_weights(compare: Compare, drawn: dict[str, Figure]) -> 
     keep_models("model_2")
     compare()
     torch.manual_seed(42)
-    weights = build_model("tiny_vgg", 10, 10).get_parameter("block_1.0.weight").detach().numpy()
+    weights = build_model("tiny_vgg", GREY_28, 10, 10).get_parameter("block_1.0.weight").detach().numpy()
     shown = [np.asarray(axes.images[0].get_array()) for axes in drawn["plots/filters.png"].axes]
     assert all((picture == weights[unit, 0]).all() for unit, picture in enumerate(shown))
 

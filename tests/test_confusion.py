@@ -20,7 +20,7 @@ from stages.lib.learning.evaluation import metrics_of
 from stages.lib.learning.models import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from stages.lib.learning.training import Training
 from stages.lib.source.fashion_mnist import CLASS_NAMES
-from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params
+from tests.helpers import GREY_28, MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
 OUTPUTS = {
     "plots/confusion.csv",
@@ -41,9 +41,9 @@ def best_model(make_split: MakeSplit, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("best") / "best.safetensors"
     params = model_params(epochs=4)
     torch.manual_seed(42)
-    model = build_model("linear", 10, 10)
+    model = build_model("linear", GREY_28, 10, 10)
     list(Training(model, params, make_split(330), make_split(77, seed=1)).run())
-    save_checkpoint(path, model, "model_0", params, CLASS_NAMES)
+    save_checkpoint(path, model, "model_0", params, no_images())
     return path
 
 
@@ -220,7 +220,7 @@ class TwoCalls(nn.Module):
 
 def test_layer_that_is_called_twice(best: Path, drawn: Drawn) -> None:
     model = TwoCalls()
-    checkpoint = Checkpoint(model, "model_0", "linear", 10, {}, "contiguous", CLASS_NAMES)
+    checkpoint = Checkpoint(model, "model_0", "linear", GREY_28, 10, {}, "contiguous", CLASS_NAMES, "synthetic", "", {})
     draw_feature_maps(checkpoint, load_split(TEST), torch.device("cpu"))
     titles = [axes.get_title() for axes in drawn["plots/feature_maps.png"].axes if "ReLU" in axes.get_title()]
     assert titles == ["relu\nReLU", "relu (2)\nReLU"]

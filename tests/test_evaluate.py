@@ -16,7 +16,7 @@ from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.source.fashion_mnist import CLASS_NAMES
-from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params
+from tests.helpers import GREY_28, MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
 MODELS = {"model_0": "linear", "model_1": "mlp", "model_2": "tiny_vgg"}
 GAPS = ["never_predicted", "undecided"]
@@ -30,7 +30,7 @@ OURS = """
 from torch import nn
 
 class Ours(nn.Module):
-    def __init__(self, hidden_units, num_classes):
+    def __init__(self, input_shape, hidden_units, num_classes):
         super().__init__()
         self.layer = nn.Linear(784, num_classes)
 
@@ -49,13 +49,13 @@ def save_model(
     `called` is the name told inside; `weight`, if given, is the value of all weights.
     """
     torch.manual_seed(len(arch))
-    model = build_model(arch, hidden_units, len(CLASS_NAMES))
+    model = build_model(arch, GREY_28, hidden_units, len(CLASS_NAMES))
     if weight is not None:
         with torch.no_grad():
             for weights in model.parameters():
                 weights.fill_(weight)
     params = model_params(arch, hidden_units=hidden_units)
-    save_checkpoint(f"models/{name}.safetensors", model, called or name, params, CLASS_NAMES)
+    save_checkpoint(f"models/{name}.safetensors", model, called or name, params, no_images())
     record_training(name, model.eval())
     return model
 

@@ -23,7 +23,7 @@ from stages.lib.data.datasets import Split, load_split, make_loader
 from stages.lib.learning.models import build_model
 from stages.lib.learning.training import Training
 from stages.lib.source.fashion_mnist import RAW_FILES
-from tests.helpers import PROJECT, read_curve, run_process, write_inputs
+from tests.helpers import GREY_28, PROJECT, read_curve, run_process, write_inputs
 
 MIRROR = os.environ.get("FASHION_MNIST_MIRROR", "")
 HAVE_FILES = bool(MIRROR) and all((Path(MIRROR) / file.name).is_file() for file in RAW_FILES)
@@ -157,7 +157,7 @@ def test_every_epoch(done: Path, name: str) -> None:
 def test_correct_after_every_epoch(done: Path, train: Split, test: Split, threads: None, name: str) -> None:
     params = load_params(done / "params.yaml")
     torch.manual_seed(params.seed)
-    model = build_model(params.model(name).arch, params.model(name).hidden_units, 10)
+    model = build_model(params.model(name).arch, GREY_28, params.model(name).hidden_units, 10)
     torch.manual_seed(params.seed)
     correct = [epoch.correct for epoch in Training(model, params.model(name), train, test).run()]
     assert correct == [round(lecture.accuracy * 100) for lecture in LECTURE[name]]

@@ -21,21 +21,21 @@ from stages import predict
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.source.fashion_mnist import CLASS_NAMES
-from tests.helpers import PROJECT, RunStage, StageRefusal, lock_training, model_params, run_process
+from tests.helpers import GREY_28, PROJECT, RunStage, StageRefusal, lock_training, model_params, no_images, run_process
 
 Run = Callable[..., CompletedProcess[str]]
 
 
 def save_model(path: Path, scale: float = 20.0) -> None:
     """Save a model that finds a T-shirt where the upper half is the lighter one, and an ankle boot where the lower."""
-    model = build_model("linear", 2, 10)
+    model = build_model("linear", GREY_28, 2, 10)
     halves = torch.zeros(2, 28, 28)
     halves[0, :14] = halves[1, 14:] = scale / (14 * 28)
     outputs = torch.zeros(10, 2)
     outputs[CLASS_NAMES.index("T-shirt/top"), 0] = outputs[CLASS_NAMES.index("Ankle boot"), 1] = 1
     weights = {"layers.1.weight": halves.flatten(1), "layers.2.weight": outputs}
     model.load_state_dict({key: weights.get(key, torch.zeros_like(old)) for key, old in model.state_dict().items()})
-    save_checkpoint(path, model, "model_0", model_params(hidden_units=2), CLASS_NAMES)
+    save_checkpoint(path, model, "model_0", model_params(hidden_units=2), no_images())
 
 
 def draw(path: str | Path, upper: int = 200, lower: int = 60, inverted: bool = False, **options: Any) -> Path:

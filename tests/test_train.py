@@ -22,6 +22,7 @@ from stages.lib.learning.training import Epoch, Training, check_training, is_cha
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from stages.train import report_train_time
 from tests.helpers import (
+    GREY_28,
     MakeSplit,
     RunStage,
     SetParams,
@@ -117,7 +118,7 @@ def our_result(arch: str, train: Split, test: Split, **changes: Any) -> tuple[nn
     """Train our model, seeded in the same way."""
     params = model_params(arch, **changes)
     torch.manual_seed(42)
-    model = place(build_model(arch, 10, 10), torch.device("cpu"), params.memory_format)
+    model = place(build_model(arch, GREY_28, 10, 10), torch.device("cpu"), params.memory_format)
     torch.manual_seed(42)
     return model, list(Training(model, params, train, test).run())
 
@@ -184,7 +185,7 @@ def test_epoch_line(held_out: str, printed: str) -> None:
 
 
 def test_broken_weight_stops_at_first_batch(make_split: MakeSplit) -> None:
-    model = build_model("linear", 10, 10)
+    model = build_model("linear", GREY_28, 10, 10)
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match=r"nan in epoch 1, batch 1 of 4, with lr = 0\.1"):
@@ -277,9 +278,13 @@ def test_model_file_describes_the_model(prepared: Path, run_stage: RunStage) -> 
     assert about == {
         "name": "model_2",
         "arch": "tiny_vgg",
+        "input_shape": [1, 28, 28],
         "hidden_units": 10,
         "memory_format": "channels_last",
         "class_names": list(CLASS_NAMES),
+        "source": "synthetic",
+        "data_set": "FashionMNIST",
+        "brought": {},
     }
 
 
@@ -402,7 +407,7 @@ def train_ours(
 from torch import nn
 
 class Ours(nn.Module):
-    def __init__(self, hidden_units, num_classes):
+    def __init__(self, input_shape, hidden_units, num_classes):
         super().__init__()
         self.layers = {layers}
 
@@ -473,7 +478,7 @@ def test_frozen_weights_stay(train_ours: Callable[..., tuple[str, str]], run_sta
     assert run_stage(*train_ours(layers)).returncode == 0
     trained = load_checkpoint("models/model_0.safetensors").model.state_dict()
     torch.manual_seed(42)
-    first = build_model("ours", 10, 10).state_dict()
+    first = build_model("ours", GREY_28, 10, 10).state_dict()
     same = {key for key, weights in first.items() if torch.equal(trained[key], weights)}
     assert same == {"layers.1.weight", "layers.1.bias"}
 

@@ -128,7 +128,8 @@ def photo(path: Path, background: Background) -> dict[str, Any]:
 def initial_model(checkpoint: Checkpoint, seed: int) -> nn.Module:
     """Build the model anew as train does: with the weights that its training began with."""
     set_seeds(seed)
-    return build_model(checkpoint.arch, checkpoint.hidden_units, len(checkpoint.class_names), checkpoint.settings)
+    shape, classes = checkpoint.input_shape, len(checkpoint.class_names)
+    return build_model(checkpoint.arch, shape, checkpoint.hidden_units, classes, checkpoint.settings)
 
 
 def look_inside(model: nn.Module, initial: nn.Module, images: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stages.lib.base.params import ARCHITECTURES
 from stages.lib.learning.models import build_model
+from tests.helpers import GREY_28
 
 LAYERS: dict[str, Callable[[], list[nn.Module]]] = {  # by their order in the lecture; mlp_hidden is one of it less
     "linear": lambda: [nn.Flatten(), nn.Linear(784, 10), nn.Linear(10, 10)],
@@ -26,20 +27,26 @@ every_architecture = pytest.mark.parametrize("arch", LAYERS)
 
 @every_architecture
 def test_parameters_and_logits(arch: str) -> None:
-    model = build_model(arch, 10, 10)
+    model = build_model(arch, GREY_28, 10, 10)
     assert sum(weights.numel() for weights in model.parameters()) == PARAMETERS[arch]
     assert model(torch.rand(32, 1, 28, 28)).shape == (32, 10)
 
 
 @every_architecture
 def test_other_sizes(arch: str) -> None:
-    assert build_model(arch, 7, 3)(torch.rand(2, 1, 28, 28)).shape == (2, 3)
+    assert build_model(arch, GREY_28, 7, 3)(torch.rand(2, 1, 28, 28)).shape == (2, 3)
+
+
+@every_architecture
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 4, 4), (3, 5, 31)])
+def test_other_shapes(arch: str, shape: tuple[int, int, int]) -> None:
+    assert build_model(arch, shape, 4, 3)(torch.rand(2, *shape)).shape == (2, 3)
 
 
 @every_architecture
 def test_weights_and_logits_of_the_lecture(arch: str) -> None:
     torch.manual_seed(42)
-    ours = build_model(arch, 10, 10)
+    ours = build_model(arch, GREY_28, 10, 10)
     torch.manual_seed(42)
     lectures = nn.Sequential(*LAYERS[arch]())
     pairs: list[tuple[Tensor, Tensor]] = [*zip(ours.parameters(), lectures.parameters(), strict=True)]

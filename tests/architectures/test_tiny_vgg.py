@@ -6,6 +6,7 @@ from torch import nn
 
 from stages.architectures.tiny_vgg import TinyVGG, convolution_block
 from stages.lib.learning.models import build_model
+from tests.helpers import GREY_28
 
 IMAGE_3HW = torch.rand(3, 64, 64)  # the lecture's, in red, green and blue
 
@@ -39,7 +40,7 @@ def test_pooling_halves_and_keeps_the_brightest() -> None:
 
 @pytest.mark.parametrize("hidden_units", [1, 10, 16])
 def test_7_times_7(hidden_units: int) -> None:
-    model = TinyVGG(hidden_units, 10)
+    model = TinyVGG(GREY_28, hidden_units, 10)
     images_NCHW = torch.rand(2, 1, 28, 28)
     halved = model.block_1(images_NCHW)
     assert halved.shape == (2, hidden_units, 14, 14)
@@ -53,7 +54,7 @@ def test_7_times_7(hidden_units: int) -> None:
 @pytest.mark.parametrize(("shape", "error"), [((1, 64, 64), "cannot be multiplied"), ((3, 28, 28), "1 channels")])
 def test_images_of_another_shape(shape: tuple[int, ...], error: str) -> None:
     with pytest.raises(RuntimeError, match=error):
-        build_model("tiny_vgg", 10, 10)(torch.rand(1, *shape))
+        build_model("tiny_vgg", GREY_28, 10, 10)(torch.rand(1, *shape))
 
 
 def test_receptive_field_of_a_block() -> None:
@@ -71,12 +72,12 @@ def test_receptive_field_of_a_block() -> None:
     ("settings", "side"), [({}, 7), ({"kernel_size": 5}, 4), ({"padding": 0}, 4), ({"kernel_size": 5, "padding": 2}, 7)]
 )
 def test_side_of_the_last_maps(settings: dict[str, int], side: int) -> None:
-    model = build_model("tiny_vgg", 10, 10, settings)
+    model = build_model("tiny_vgg", GREY_28, 10, 10, settings)
     assert sum(weights.numel() for weights in model.get_submodule("classifier").parameters()) == 10 * side**2 * 10 + 10
 
 
 def test_pooling_of_the_mean() -> None:
     torch.manual_seed(42)
-    model = build_model("tiny_vgg", 10, 10, {"pooling": "avg"})
+    model = build_model("tiny_vgg", GREY_28, 10, 10, {"pooling": "avg"})
     kinds = [type(layer) for layer in model.modules()]
     assert (kinds.count(nn.AvgPool2d), kinds.count(nn.MaxPool2d)) == (2, 0)

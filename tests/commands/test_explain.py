@@ -23,7 +23,7 @@ from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.photos import read_garment
 from stages.lib.source.fashion_mnist import CLASS_NAMES
 from tests.browser import browse, needs_chromium, probe_pages
-from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, lock_training, model_params
+from tests.helpers import GREY_28, MakeSplit, RunStage, SetParams, StageRefusal, lock_training, model_params, no_images
 
 HOSTILE = "<b>shirt & </script>.png"
 HIDDEN_UNITS = 3
@@ -99,9 +99,9 @@ def unusual() -> nn.Module:
 
 # What the page can compute; each with weights of its own.
 KNOWN: dict[str, Callable[[], nn.Module]] = {
-    "linear": lambda: build_model("linear", HIDDEN_UNITS, 10),
-    "mlp": lambda: build_model("mlp", HIDDEN_UNITS, 10),
-    "tiny_vgg": lambda: build_model("tiny_vgg", HIDDEN_UNITS, 10),
+    "linear": lambda: build_model("linear", GREY_28, HIDDEN_UNITS, 10),
+    "mlp": lambda: build_model("mlp", GREY_28, HIDDEN_UNITS, 10),
+    "tiny_vgg": lambda: build_model("tiny_vgg", GREY_28, HIDDEN_UNITS, 10),
     "functional": Functional,
     "two calls": TwoCalls,
     "unusual": unusual,
@@ -153,7 +153,7 @@ def trained(prepared: Path) -> Path:
     model = seeded(KNOWN["tiny_vgg"])
     for path in ("models/model_2.safetensors", "models/best.safetensors"):
         params = model_params("tiny_vgg", hidden_units=HIDDEN_UNITS)
-        save_checkpoint(prepared / path, model, "model_2", params, CLASS_NAMES)
+        save_checkpoint(prepared / path, model, "model_2", params, no_images())
     return prepared
 
 
@@ -222,7 +222,7 @@ def test_weights_after_training(page: Page) -> None:
 def test_weights_before_training(page: Page, set_params: SetParams, seed: int) -> None:
     set_params({"seed": seed})
     set_seeds(seed)
-    expected = build_model("tiny_vgg", HIDDEN_UNITS, 10).get_parameter("block_1.0.weight")
+    expected = build_model("tiny_vgg", GREY_28, HIDDEN_UNITS, 10).get_parameter("block_1.0.weight")
     assert decoded(data_in(page())["layers"][0]["weight_before"]).tolist() == expected.flatten().tolist()
 
 
@@ -230,7 +230,7 @@ def test_seed_of_the_training(trained: Path, page: Page) -> None:
     """Whatever params.yaml says by now."""
     lock_training(trained / "models/model_2.safetensors", "model_2", "", seed=7)
     set_seeds(7)
-    expected = build_model("tiny_vgg", HIDDEN_UNITS, 10).get_parameter("block_1.0.weight")
+    expected = build_model("tiny_vgg", GREY_28, HIDDEN_UNITS, 10).get_parameter("block_1.0.weight")
     html = page()
     assert "<code>seed: 7</code>. After" in html
     assert decoded(data_in(html)["layers"][0]["weight_before"]).tolist() == expected.flatten().tolist()
@@ -242,9 +242,9 @@ def test_seed_of_a_training_that_nobody_recorded(page: Page) -> None:
 
 def test_settings_of_the_architecture(trained: Path, page: Page) -> None:
     settings = {"kernel_size": 5, "padding": 2, "pooling": "avg"}
-    model = build_model("tiny_vgg", HIDDEN_UNITS, 10, settings)
+    model = build_model("tiny_vgg", GREY_28, HIDDEN_UNITS, 10, settings)
     params = model_params("tiny_vgg", hidden_units=HIDDEN_UNITS, settings=settings)
-    save_checkpoint(trained / "models/best.safetensors", model, "model_2", params, CLASS_NAMES)
+    save_checkpoint(trained / "models/best.safetensors", model, "model_2", params, no_images())
     layers = data_in(page())["layers"]
     assert layers[0]["kernel"] == [5, 5]
     assert len(layers[0]["weight_before"]) == len(layers[0]["weight"])
@@ -384,16 +384,16 @@ def test_output_that_is_no_page(trained: Path, photo: Path, run_stage: RunStage)
 
 def test_model_of_other_classes(trained: Path, stage_refusal: StageRefusal) -> None:
     path = trained / "models/best.safetensors"
-    model = build_model("linear", HIDDEN_UNITS, 2)
-    save_checkpoint(path, model, "model_0", model_params(hidden_units=HIDDEN_UNITS), ("cat", "dog"))
+    model = build_model("linear", GREY_28, HIDDEN_UNITS, 2)
+    save_checkpoint(path, model, "model_0", model_params(hidden_units=HIDDEN_UNITS), no_images(("cat", "dog")))
     assert "other classes" in stage_refusal("commands.explain")
 
 
 def test_model_that_has_diverged(trained: Path, stage_refusal: StageRefusal) -> None:
-    model = build_model("linear", HIDDEN_UNITS, 10)
+    model = build_model("linear", GREY_28, HIDDEN_UNITS, 10)
     nn.init.constant_(model.get_parameter("layers.1.bias"), float("nan"))
     params = model_params(hidden_units=HIDDEN_UNITS)
-    save_checkpoint(trained / "models/best.safetensors", model, "model_0", params, CLASS_NAMES)
+    save_checkpoint(trained / "models/best.safetensors", model, "model_0", params, no_images())
     assert "not finite" in stage_refusal("commands.explain")
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from stages.lecture.models import FashionMNISTModelV0, FashionMNISTModelV1, FashionMNISTModelV2
 from stages.lib.learning.models import build_model
+from tests.helpers import GREY_28
 
 MODELS = {
     "linear": (FashionMNISTModelV0, 784),
@@ -28,7 +29,7 @@ def lectures(arch: str, hidden_units: int = 10) -> nn.Module:
 @pytest.mark.parametrize("arch", MODELS)
 def test_weights_and_logits_of_the_pipeline(arch: str) -> None:
     torch.manual_seed(42)
-    ours, theirs = build_model(arch, 10, 10), lectures(arch)
+    ours, theirs = build_model(arch, GREY_28, 10, 10), lectures(arch)
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
     images_NCHW = torch.rand(3, 1, 28, 28)
     assert torch.equal(ours(images_NCHW), theirs(images_NCHW))

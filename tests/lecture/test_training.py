@@ -16,7 +16,7 @@ from stages.lecture.models import FashionMNISTModelV0, FashionMNISTModelV1, Fash
 from stages.lib.data.datasets import load_split, make_loader
 from stages.lib.learning.models import build_model
 from stages.lib.learning.training import Training
-from tests.helpers import model_params
+from tests.helpers import GREY_28, model_params
 
 MODELS = {"linear": FashionMNISTModelV0, "mlp": FashionMNISTModelV1, "tiny_vgg": FashionMNISTModelV2}
 Loaders = tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, int]]]
@@ -47,7 +47,7 @@ def model_0() -> FashionMNISTModelV0:
 def test_figures_and_weights_of_the_pipeline(loaders: Loaders, arch: str) -> None:
     train, test = load_split("data/prepared/train.safetensors"), load_split("data/prepared/test.safetensors")
     torch.manual_seed(42)
-    ours = build_model(arch, 10, 10)
+    ours = build_model(arch, GREY_28, 10, 10)
     torch.manual_seed(42)
     epochs = list(Training(ours, model_params(arch, epochs=2), train, test).run())
 

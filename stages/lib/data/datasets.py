@@ -4,7 +4,7 @@ Shapes: N images, B images of one batch, C channels, H x W pixels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from stages.lib.base.tensors import load_tensors, save_tensors
 
 
 class Batch(NamedTuple):
-    """One batch, or this process's slice of it: float32 images `[B, 1, 28, 28]` in [0, 1] and int64 labels `[B]`."""
+    """One batch, or this process's slice of it: float32 images `[B, C, H, W]` in [0, 1] and int64 labels `[B]`."""
 
     images_BCHW: Tensor
     labels_B: Tensor
@@ -25,25 +25,43 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """One split of the data: uint8 images `[N, 1, 28, 28]`, int64 labels `[N]`, and what they are."""
+    """One split of the data: uint8 images `[N, C, H, W]`, int64 labels `[N]`, and what they are."""
 
     images_NCHW: Tensor
     labels_N: Tensor
     class_names: tuple[str, ...]
-    source: str  # fashion-mnist or synthetic
+    source: str  # fetch.source
+    data_set: str = "FashionMNIST"  # its name for people
+    # How pictures were brought to this shape (image_size, channels, fit); empty where they were published in it.
+    brought: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        _, channels, height, width = self.images_NCHW.shape
+        return channels, height, width
+
     def to(self, device: torch.device) -> "Split":
         """Return the split in the memory of `device`."""
-        return Split(self.images_NCHW.to(device), self.labels_N.to(device), self.class_names, self.source)
+        return replace(self, images_NCHW=self.images_NCHW.to(device), labels_N=self.labels_N.to(device))
 
 
 def save_split(path: str | Path, split: Split) -> None:
     """Write a split as safetensors."""
-    about: dict[str, Any] = {"class_names": list(split.class_names), "source": split.source}
-    save_tensors(path, {"images": split.images_NCHW, "labels": split.labels_N}, about)
+    save_tensors(path, {"images": split.images_NCHW, "labels": split.labels_N}, about_data(split))
+
+
+def about_data(split: Split) -> dict[str, Any]:
+    """Return what the images of a split are, as it is written into files of images and of models."""
+    return {
+        "class_names": list(split.class_names),
+        "source": split.source,
+        "data_set": split.data_set,
+        "brought": split.brought,
+    }
 
 
 def load_split(path: str | Path) -> Split:
@@ -59,17 +77,19 @@ def load_split(path: str | Path) -> Split:
             "labels": Tensor() as labels_N,
             "class_names": [*names],
             "source": str(source),
+            "data_set": str(data_set),
+            "brought": dict(brought),
         }:
             pass
         case _:
-            raise Outdated(path, "does not hold images, labels, class names and their source")
+            raise Outdated(path, "does not hold images, labels, class names and where they are from")
     if labels_N.dtype != torch.int64 or labels_N.ndim != 1:
         raise Outdated(path, "does not hold int64 labels [N]")
-    if images_NCHW.dtype != torch.uint8 or images_NCHW.shape != (len(labels_N), 1, 28, 28):
-        raise Outdated(path, "does not hold uint8 images [N, 1, 28, 28]")
+    if images_NCHW.dtype != torch.uint8 or images_NCHW.ndim != 4 or len(images_NCHW) != len(labels_N):
+        raise Outdated(path, "does not hold uint8 images [N, C, H, W]")
     if len(labels_N) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < len(names):
         raise Outdated(path, f"has labels outside 0 to {len(names) - 1}")
-    return Split(images_NCHW, labels_N, tuple(names), source)
+    return Split(images_NCHW, labels_N, tuple(names), source, data_set, brought)
 
 
 class ImageBatches(Dataset[Batch]):

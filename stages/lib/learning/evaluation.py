@@ -35,10 +35,10 @@ def predict(checkpoint: Checkpoint, split: Split, batch_size: int) -> Tensor:
     """Return float32 logits `[N, K]` of a loaded model, on its device, which has finished when this returns.
 
     Raises:
-        UserError: the model knows other classes than the data, or a logit is not finite.
+        UserError: the model knows other classes or another shape than the data, or a logit is not finite.
     """
-    if checkpoint.class_names != split.class_names:
-        raise UserError(f"{checkpoint.name} was trained for other classes than the data has; run `dvc repro`")
+    if (checkpoint.class_names, checkpoint.input_shape) != (split.class_names, split.image_shape):
+        raise UserError(f"{checkpoint.name} was trained for other classes or shapes than the data has; run `dvc repro`")
     with enough_memory("try a smaller evaluate.batch_size"):
         logits_NK = predict_logits(checkpoint.model, make_loader(split, batch_size))
     if not logits_NK.isfinite().all():

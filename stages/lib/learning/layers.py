@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-IMAGE_SHAPE = (1, 28, 28)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 COUNTED = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
@@ -29,7 +28,7 @@ class Layer:
 
 
 @torch.inference_mode()
-def trace_layers(model: nn.Module, image_shape: tuple[int, ...] = IMAGE_SHAPE) -> list[Layer]:
+def trace_layers(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
     """Run one black image through `model`, on its device, and list the layers that it passes.
 
     Weights that several layers share count once, in the first of them. What runs without calling a layer is not listed:

@@ -1,13 +1,14 @@
 """Models: built from their architecture, saved, and loaded again.
 
-An architecture is a file in `stages/architectures/` with a function `build(hidden_units, num_classes)` that returns an
-`nn.Module`. It maps float32 images `[N, 1, 28, 28]` in [0, 1] to float32 logits `[N, num_classes]`. What else `build`
-takes are its settings: keyword arguments with a type and a default.
+An architecture is a file in `stages/architectures/` with a function `build(input_shape, hidden_units, num_classes)`. It
+returns an `nn.Module`, which maps float32 images `[N, *input_shape]` in [0, 1] to float32 logits `[N, num_classes]`.
+What else `build` takes are its settings: keyword arguments with a type and a default.
 
-Shapes: N images, K classes.
+Shapes: N images, K classes, C channels, H x W pixels.
 """
 
 import ast
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,12 +27,18 @@ from stages.lib.base.errors import Outdated, UserError
 from stages.lib.base.lock import edited_since, is_output, recorded
 from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams, architectures
 from stages.lib.base.tensors import load_tensors, save_tensors
+from stages.lib.data.datasets import Split, about_data
 
+Shape = tuple[int, int, int]  # of an image: channels, height, width
+
+MOST_PIXELS = 3 * 1024 * 1024  # of an image, in all its channels: what a damaged file may ask for is bounded
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 NOT_NOTICED = "and DVC would not notice when that changes; write all of the architecture into its own file"
 
 
-def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mapping[str, Any] = NO_SETTINGS) -> nn.Module:
+def build_model(
+    arch: str, input_shape: Shape, hidden_units: int, num_classes: int, settings: Mapping[str, Any] = NO_SETTINGS
+) -> nn.Module:
     """Build the architecture in `stages/architectures/<arch>.py`, its weights drawn from torch's global generator.
 
     Whatever that file itself raises is passed on: its traceback says best what is wrong with it.
@@ -47,12 +54,12 @@ def build_model(arch: str, hidden_units: int, num_classes: int, settings: Mappin
     if settings:
         check_settings(file, build, settings)
     try:
-        model: nn.Module = build(hidden_units, num_classes, **settings)
+        model: nn.Module = build(input_shape, hidden_units, num_classes, **settings)
     except (RuntimeError, ValueError) as error:  # such as a kernel larger than the image
         if not settings:
             raise
         raise UserError(f"{file} cannot be built with the settings {dict(settings)}: {error}") from None
-    if problem := _find_problem(model, num_classes) or _find_import(before, ARCHITECTURES / f"{arch}.py"):
+    if problem := _find_problem(model, input_shape, num_classes) or _find_import(before, ARCHITECTURES / f"{arch}.py"):
         raise UserError(f"{file}: {problem}")
     return model
 
@@ -82,8 +89,8 @@ def check_settings(file: str, build: Callable[..., nn.Module], settings: Mapping
 
 
 def _settings_of(build: Callable[..., nn.Module]) -> dict[str, Any]:
-    """Return the default of each setting that `build` takes; it takes number of units and of classes besides."""
-    return {name: each.default for name, each in list(signature(build).parameters.items())[2:]}
+    """Return the default of each setting that `build` takes; it takes shape, units and classes besides."""
+    return {name: each.default for name, each in list(signature(build).parameters.items())[3:]}
 
 
 def refuse_project_imports(file: Path) -> None:
@@ -125,14 +132,15 @@ def _find_import(before: set[str], file: Path) -> str | None:
 
 
 @torch.no_grad()
-def _find_problem(model: Any, num_classes: int) -> str | None:
+def _find_problem(model: Any, input_shape: Shape, num_classes: int) -> str | None:
     """Run two images through the model in evaluation mode: no statistic changes, and nothing may be drawn."""
     if not isinstance(model, nn.Module):
         return f"build returns {type(model).__name__}, not an nn.Module"
     if next(model.parameters(), None) is None:
         return "the model has no weights to train"
     model.eval()
-    images_NCHW = torch.stack([torch.full((784,), 0.5), torch.linspace(0, 0.8, 784)]).reshape(2, 1, 28, 28)
+    pixels = math.prod(input_shape)
+    images_NCHW = torch.stack([torch.full((pixels,), 0.5), torch.linspace(0, 0.8, pixels)]).reshape(2, *input_shape)
     one, two, again = (model(images_NCHW[:count].clone()) for count in (1, 2, 2))
     model.train()
     if problem := find_fault(one, 1, num_classes) or find_fault(two, 2, num_classes):
@@ -171,16 +179,18 @@ class Checkpoint:
     model: nn.Module
     name: str  # model_0, model_1, ...
     arch: str
+    input_shape: Shape
     hidden_units: int
     settings: dict[str, Any]  # of the architecture; those with their default value left out
     memory_format: str
     class_names: tuple[str, ...]
+    source: str  # of the images that it was trained on: fetch.source
+    data_set: str  # their name for people
+    brought: dict[str, Any]  # how pictures were brought to its input shape; empty for those published in it
 
 
-def save_checkpoint(
-    path: str | Path, model: nn.Module, name: str, params: ModelParams, class_names: tuple[str, ...]
-) -> None:
-    """Write the weights of `model`, contiguous and on the CPU, and all that is needed to build it again."""
+def save_checkpoint(path: str | Path, model: nn.Module, name: str, params: ModelParams, train: Split) -> None:
+    """Write the weights of `model`, contiguous and on the CPU, and all that is needed to build and to use it again."""
     # Copies, because safetensors refuses tensors that share memory, as those of layers that share their weights do.
     weights = {
         key: value.cpu().clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()
@@ -190,7 +200,8 @@ def save_checkpoint(
         "arch": params.arch,
         "hidden_units": params.hidden_units,
         "memory_format": params.memory_format,
-        "class_names": list(class_names),
+        "input_shape": list(train.image_shape),
+        **about_data(train),
     }
     if settings := _changed_settings(params):
         about["settings"] = settings
@@ -210,10 +221,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "arch": str(arch),
             "hidden_units": int(hidden_units),
             "memory_format": str(memory_format),
+            "input_shape": [int(channels), int(height), int(width)],
             "class_names": [_, *_] as class_names,
+            "source": str(source),
+            "data_set": str(data_set),
+            "brought": dict(brought),
         } if (
             hidden_units is not True  # which Python takes for 1
             and 0 < hidden_units <= MOST_HIDDEN_UNITS
+            and all(0 < size <= MOST_PIXELS and size is not True for size in (channels, height, width))
+            and channels * height * width <= MOST_PIXELS
             and all(isinstance(class_name, str) for class_name in class_names)
             and isinstance(settings := about.get("settings", {}), dict)
         ):
@@ -222,7 +239,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise Outdated(path, "holds no model")
     if arch not in architectures():
         raise UserError(f"{path} is a {arch!r}; stages/architectures has no such file")
-    model = build_model(arch, hidden_units, len(class_names), settings)
+    shape = (channels, height, width)
+    model = build_model(arch, shape, hidden_units, len(class_names), settings)
     try:
         model.load_state_dict(weights)
         same_types = all(values.dtype == weights[key].dtype for key, values in model.state_dict().items())
@@ -231,7 +249,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not same_types:
         raise Outdated(path, f"does not fit stages/architectures/{arch}.py")
     model.eval()
-    return Checkpoint(model, name, arch, hidden_units, settings, memory_format, tuple(class_names))
+    return Checkpoint(
+        model, name, arch, shape, hidden_units, settings, memory_format, tuple(class_names), source, data_set, brought
+    )
 
 
 def warn_if_edited(path: str | Path, checkpoint: Checkpoint) -> None:

@@ -60,7 +60,7 @@ def check_training(model: nn.Module, params: ModelParams, train: Split, world: W
         UserError: the model cannot be trained, or not on a batch of one image.
     """
     smallest = max(1, batch_sizes(len(train), params.batch_size)[-1] // world.size)
-    images_BCHW = torch.zeros(smallest, 1, 28, 28, device=next(model.parameters()).device)
+    images_BCHW = torch.zeros(smallest, *train.image_shape, device=next(model.parameters()).device)
     file = f"stages/architectures/{params.arch}.py"
     model.train()
     try:
@@ -95,7 +95,7 @@ class Training:
     It can be left after any epoch: what it has come to is in its attributes.
 
     Args:
-        model: maps float32 images `[N, 1, 28, 28]` to logits `[N, K]`.
+        model: maps float32 images `[N, C, H, W]` to logits `[N, K]`.
         params: the model's block of params.yaml.
         train: images to train on.
         held_out: images to evaluate after each epoch.

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from stages.lib.learning.feature_maps import LayerOutput, record_outputs
 from stages.lib.learning.models import build_model
+from tests.helpers import GREY_28
 
 
 @pytest.fixture
@@ -18,12 +19,12 @@ def names(outputs: list[LayerOutput]) -> list[str]:
 
 
 def test_layers_in_the_order_they_run(images: Tensor) -> None:
-    outputs, _ = record_outputs(build_model("mlp", 4, 10), images)
+    outputs, _ = record_outputs(build_model("mlp", GREY_28, 4, 10), images)
     assert names(outputs) == [f"layers.{number}" for number in range(5)]
 
 
 def test_convolution_before_its_relu_in_place(images: Tensor) -> None:
-    model = build_model("tiny_vgg", 4, 10)
+    model = build_model("tiny_vgg", GREY_28, 4, 10)
     outputs, _ = record_outputs(model, images)
     convolution, relu = outputs[:2]
     expected = model.get_submodule("block_1.0")(images)
@@ -33,7 +34,7 @@ def test_convolution_before_its_relu_in_place(images: Tensor) -> None:
 
 
 def test_logits_are_the_model_s(images: Tensor) -> None:
-    model = build_model("tiny_vgg", 4, 10)
+    model = build_model("tiny_vgg", GREY_28, 4, 10)
     outputs, logits_NK = record_outputs(model, images)
     assert torch.equal(logits_NK, model.eval()(images))
     assert torch.equal(outputs[-1].after, logits_NK)

@@ -9,6 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from stages.lib.learning.layers import Layer, trace_layers
 from stages.lib.learning.models import build_model
+from tests.helpers import GREY_28
 
 
 def trace(model: nn.Module, *shape: int) -> list[Layer]:
@@ -17,13 +18,13 @@ def trace(model: nn.Module, *shape: int) -> list[Layer]:
 
 @pytest.fixture
 def tiny_vgg() -> nn.Module:
-    return build_model("tiny_vgg", 10, 10)
+    return build_model("tiny_vgg", GREY_28, 10, 10)
 
 
 @pytest.mark.parametrize("arch", ["linear", "mlp", "tiny_vgg"])
 @pytest.mark.parametrize("hidden_units", [1, 10, 64])
 def test_all_parameters_of_the_model(arch: str, hidden_units: int) -> None:
-    model = build_model(arch, hidden_units, 10)
+    model = build_model(arch, GREY_28, hidden_units, 10)
     assert sum(layer.parameters for layer in trace(model)) == sum(weights.numel() for weights in model.parameters())
 
 

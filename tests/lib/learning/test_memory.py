@@ -20,7 +20,7 @@ from stages.lib.learning.steps import make_step
 
 torch.set_num_threads(1)
 keep_freed_memory()
-model = build_model("tiny_vgg", 10, 10).to(memory_format=torch.channels_last)
+model = build_model("tiny_vgg", (1, 28, 28), 10, 10).to(memory_format=torch.channels_last)
 step = make_step(model, PlainSGD(list(model.parameters()), 0.1))
 batch = Batch(torch.rand(32, 1, 28, 28), torch.arange(32) % 10)
 for number in range(40):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from stages.lib.learning.models import (
     save_checkpoint,
 )
 from stages.lib.source.fashion_mnist import CLASS_NAMES
-from tests.helpers import PROJECT, model_params, refusal
+from tests.helpers import GREY_28, PROJECT, model_params, no_images, refusal
 
 ARCHITECTURES = ["linear", "mlp", "tiny_vgg"]
 MODEL = "nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(), nn.Linear(784, num_classes))"
@@ -35,7 +36,7 @@ SETTINGS = """
 from torch import nn
 
 
-def build(hidden_units, num_classes, depth: int = 1, bias: bool = True):
+def build(input_shape, hidden_units, num_classes, depth: int = 1, bias: bool = True):
     layers = [nn.Linear(784, 784, bias) for _ in range(depth)]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(784, num_classes, bias))
 """
@@ -50,13 +51,13 @@ def build_from(write_architecture: Callable[[str], None]) -> Callable[[str], nn.
 
     def build(code: str) -> nn.Module:
         write_architecture(code)
-        return build_model("ours", 10, 7)
+        return build_model("ours", GREY_28, 10, 7)
 
     return build
 
 
 def building(body: str) -> str:
-    return f"from torch import nn\n\n\ndef build(hidden_units, num_classes):\n    {body}\n"
+    return f"from torch import nn\n\n\ndef build(input_shape, hidden_units, num_classes):\n    {body}\n"
 
 
 def test_model_is_ready_to_train(build_from: Callable[[str], nn.Module]) -> None:
@@ -74,12 +75,12 @@ def test_model_is_ready_to_train(build_from: Callable[[str], nn.Module]) -> None
 )
 def test_images_of_a_batch_are_mixed(write_architecture: Callable[[str], None], layers: str) -> None:
     write_architecture(building(f"return nn.Sequential({layers})"))
-    assert "depend on the others in its batch" in refusal(build_model, "ours", 10, 10)
+    assert "depend on the others in its batch" in refusal(build_model, "ours", GREY_28, 10, 10)
 
 
 def test_settings_reach_the_architecture(write_architecture: Callable[[str], None]) -> None:
     write_architecture(SETTINGS)
-    model = build_model("ours", 10, 7, {"depth": 3, "bias": False})
+    model = build_model("ours", GREY_28, 10, 7, {"depth": 3, "bias": False})
     assert len(list(model.parameters())) == 4
 
 
@@ -89,14 +90,14 @@ def test_settings_reach_the_architecture(write_architecture: Callable[[str], Non
 )
 def test_wrong_settings(write_architecture: Callable[[str], None], settings: dict[str, Any], words: str) -> None:
     write_architecture(SETTINGS)
-    line = refusal(build_model, "ours", 10, 7, settings)
+    line = refusal(build_model, "ours", GREY_28, 10, 7, settings)
     assert words in line
     assert "ours.py" in line
 
 
 @pytest.mark.parametrize("settings", [{"kernel_size": 99}, {"padding": -1}])
 def test_settings_that_cannot_be_built(settings: dict[str, Any]) -> None:
-    assert str(settings) in refusal(build_model, "tiny_vgg", 10, 10, settings)
+    assert str(settings) in refusal(build_model, "tiny_vgg", GREY_28, 10, 10, settings)
 
 
 def test_checking_a_model_changes_nothing(
@@ -118,7 +119,7 @@ def test_checking_a_model_changes_nothing(
         ("import no_such_package\n", ModuleNotFoundError, "no_such_package"),
         ("", AttributeError, "build"),
         ("build = 3\n", TypeError, "not callable"),
-        ("def build():\n    pass\n", TypeError, "2 were given"),
+        ("def build():\n    pass\n", TypeError, "3 were given"),
         (building("raise ValueError('too\\nsmall')"), ValueError, "too\nsmall"),
         (building("return " + MODEL.replace("Linear(784", "Linear(100")), RuntimeError, "1x784 and 100x7"),
     ],
@@ -210,13 +211,13 @@ def test_own_architectures_import_no_other_file(arch: str) -> None:
 
 def build(arch: str, hidden_units: int = 10) -> nn.Module:
     torch.manual_seed(1)
-    return build_model(arch, hidden_units, len(CLASS_NAMES))
+    return build_model(arch, GREY_28, hidden_units, len(CLASS_NAMES))
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "model_0.safetensors"
-    save_checkpoint(path, build("linear"), "model_0", model_params(), CLASS_NAMES)
+    save_checkpoint(path, build("linear"), "model_0", model_params(), no_images())
     return path
 
 
@@ -237,7 +238,7 @@ def change(path: Path, alter: Callable[[dict[str, Any], dict[str, Any]], Any]) -
 def test_model_comes_back(tmp_path: Path, arch: str, hidden_units: int) -> None:
     model = build(arch, hidden_units)
     path = tmp_path / "model_5.safetensors"
-    save_checkpoint(path, model, "model_5", model_params(arch, hidden_units=hidden_units), CLASS_NAMES)
+    save_checkpoint(path, model, "model_5", model_params(arch, hidden_units=hidden_units), no_images())
     loaded = load_checkpoint(path)
     assert (loaded.name, loaded.arch, loaded.class_names) == ("model_5", arch, CLASS_NAMES)
     assert type(loaded.model) is type(model)
@@ -248,8 +249,8 @@ def test_model_comes_back(tmp_path: Path, arch: str, hidden_units: int) -> None:
 
 def test_settings_come_back(tmp_path: Path) -> None:
     params = model_params("tiny_vgg", settings={"kernel_size": 5, "pooling": "avg"})
-    model = build_model("tiny_vgg", 10, len(CLASS_NAMES), params.settings)
-    save_checkpoint(tmp_path / "model_2.safetensors", model, "model_2", params, CLASS_NAMES)
+    model = build_model("tiny_vgg", GREY_28, 10, len(CLASS_NAMES), params.settings)
+    save_checkpoint(tmp_path / "model_2.safetensors", model, "model_2", params, no_images())
     loaded = load_checkpoint(tmp_path / "model_2.safetensors")
     images_NCHW = torch.rand(7, 1, 28, 28)
     assert torch.equal(loaded.model(images_NCHW), model.eval()(images_NCHW))
@@ -258,7 +259,7 @@ def test_settings_come_back(tmp_path: Path) -> None:
 def test_default_settings_change_no_byte(tmp_path: Path) -> None:
     for number, settings in enumerate(({}, {"kernel_size": 3, "padding": 1, "pooling": "max"})):
         params = model_params("tiny_vgg", settings=settings)
-        save_checkpoint(tmp_path / f"{number}.safetensors", build("tiny_vgg"), "model_2", params, CLASS_NAMES)
+        save_checkpoint(tmp_path / f"{number}.safetensors", build("tiny_vgg"), "model_2", params, no_images())
     assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
 
 
@@ -279,7 +280,7 @@ class TwoLayersOneWeight(nn.Module):
 
 def test_shared_weights_are_saved_for_each_layer(tmp_path: Path) -> None:
     model = TwoLayersOneWeight()
-    save_checkpoint(tmp_path / "model_0.safetensors", model, "model_0", model_params(), CLASS_NAMES)
+    save_checkpoint(tmp_path / "model_0.safetensors", model, "model_0", model_params(), no_images())
     weights, _ = load_tensors(tmp_path / "model_0.safetensors")
     assert torch.equal(weights["first.weight"], model.first.weight)
     assert torch.equal(weights["second.weight"], model.first.weight)
@@ -288,10 +289,22 @@ def test_shared_weights_are_saved_for_each_layer(tmp_path: Path) -> None:
 def test_other_classes(tmp_path: Path) -> None:
     names = ("cat", "dog", "chicken")
     path = tmp_path / "pets.safetensors"
-    save_checkpoint(path, build_model("mlp", 4, 3), "model_0", model_params("mlp", hidden_units=4), names)
+    save_checkpoint(
+        path, build_model("mlp", GREY_28, 4, 3), "model_0", model_params("mlp", hidden_units=4), no_images(names)
+    )
     loaded = load_checkpoint(path)
     assert loaded.class_names == names
     assert loaded.model(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
+
+
+def test_images_that_it_knows_come_back(tmp_path: Path) -> None:
+    train = replace(no_images(shape=(3, 8, 6)), source="images", data_set="pets", brought={"image_size": 8})
+    model = build_model("tiny_vgg", train.image_shape, 2, len(train.class_names))
+    save_checkpoint(tmp_path / "pets", model, "model_0", model_params("tiny_vgg", hidden_units=2), train)
+    loaded = load_checkpoint(tmp_path / "pets")
+    assert (loaded.input_shape, loaded.source, loaded.data_set) == ((3, 8, 6), "images", "pets")
+    assert loaded.brought == {"image_size": 8}
+    assert loaded.model(torch.zeros(2, 3, 8, 6)).shape == (2, 10)
 
 
 def test_loaded_weights_need_no_seed(saved: Path) -> None:
@@ -304,7 +317,7 @@ def test_memory_format_changes_no_byte(tmp_path: Path) -> None:
     for memory_format in ("contiguous", "channels_last"):
         model = place(build("tiny_vgg"), torch.device("cpu"), memory_format)
         # The same parameters for both: they are part of the file, the layout in memory is not.
-        save_checkpoint(tmp_path / memory_format, model, "model_2", model_params("tiny_vgg"), CLASS_NAMES)
+        save_checkpoint(tmp_path / memory_format, model, "model_2", model_params("tiny_vgg"), no_images())
         contents.add((tmp_path / memory_format).read_bytes())
     assert len(contents) == 1
 
@@ -313,16 +326,16 @@ def test_memory_format_changes_no_byte(tmp_path: Path) -> None:
 def test_saved_again_with_the_same_bytes(tmp_path: Path, arch: str) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     params = model_params(arch, memory_format="channels_last")
-    save_checkpoint(first, build(arch), "model_1", params, CLASS_NAMES)
+    save_checkpoint(first, build(arch), "model_1", params, no_images())
     loaded = load_checkpoint(first)
     assert loaded.memory_format == "channels_last"
-    save_checkpoint(second, loaded.model, loaded.name, params, loaded.class_names)
+    save_checkpoint(second, loaded.model, loaded.name, params, no_images())
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_loading_does_not_import_the_compiler(tmp_path: Path) -> None:
     path = tmp_path / "model_2.safetensors"
-    save_checkpoint(path, build("tiny_vgg"), "model_2", model_params("tiny_vgg"), CLASS_NAMES)
+    save_checkpoint(path, build("tiny_vgg"), "model_2", model_params("tiny_vgg"), no_images())
     load = f"from stages.lib.learning.models import load_checkpoint; load_checkpoint({str(path)!r})"
     code = f"import sys; {load}; print('sympy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
@@ -339,7 +352,7 @@ def test_images_in_place_of_a_model(tmp_path: Path) -> None:
     check_refused(path, "holds no model")
 
 
-@pytest.mark.parametrize("key", ["name", "arch", "hidden_units", "memory_format", "class_names"])
+@pytest.mark.parametrize("key", ["name", "arch", "input_shape", "hidden_units", "class_names", "data_set", "brought"])
 def test_incomplete_metadata(saved: Path, key: str) -> None:
     check_refused(change(saved, lambda _, about: about.pop(key)), "holds no model")
 
@@ -364,6 +377,11 @@ def test_unknown_architecture(saved: Path, arch: object) -> None:
         *(
             ("hidden_units", value) for value in (11, 0, -1, "10", 10.0, None, True, 4097, 10**30)
         ),  # 4097: too much memory
+        *(
+            ("input_shape", value)
+            for value in ([1, 28], [1, 28, 28, 1], [1, 28, 27], [0, 28, 28], [True, 28, 28], None)
+        ),
+        ("input_shape", [3, 10**6, 10**6]),
         *(("class_names", value) for value in ([*CLASS_NAMES[:9]], 10, None, [*range(10)])),
     ],
 )
@@ -380,7 +398,13 @@ def test_weights_of_another_type(saved: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_model_without_classes(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "model_0.safetensors", build_model("linear", 10, 0), "model_0", model_params(), ())
+    save_checkpoint(
+        tmp_path / "model_0.safetensors",
+        build_model("linear", GREY_28, 10, 0),
+        "model_0",
+        model_params(),
+        no_images(()),
+    )
     check_refused(tmp_path / "model_0.safetensors", "holds no model")
 
 
@@ -401,7 +425,7 @@ def test_other_weights(saved: Path, alter: Callable[..., Any]) -> None:
 @given(data=st.data())
 def test_damage(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged_model.safetensors"
-    save_checkpoint(path, build("linear", 2), "model_0", model_params(hidden_units=2), CLASS_NAMES)
+    save_checkpoint(path, build("linear", 2), "model_0", model_params(hidden_units=2), no_images())
     content = bytearray(path.read_bytes())
     header = 8 + int.from_bytes(content[:8], "little")
     if data.draw(st.booleans()):

@@ -20,7 +20,7 @@ from stages.lib.learning.models import build_model
 from stages.lib.learning.optimizers import forgetting_steps, learning_rates, make_optimizer
 from stages.lib.learning.training import Epoch, Training
 from stages.lib.learning.unfinished import Unfinished
-from tests.helpers import MakeSplit, model_params
+from tests.helpers import GREY_28, MakeSplit, model_params
 
 ALL = {
     "momentum": 0.9,
@@ -49,7 +49,7 @@ def split(make_split: MakeSplit) -> Split:
 
 def begin(split: Split, arch: str = "tiny_vgg", **changes: Any) -> Training:
     set_seeds(42)
-    model = build_model(arch, 10, 10)
+    model = build_model(arch, GREY_28, 10, 10)
     set_seeds(42)
     return Training(model, model_params(arch, **changes), split, split)
 
@@ -218,7 +218,7 @@ def fresh(request: pytest.FixtureRequest, split: Split) -> Any:
 
     def make(**changes: Any) -> Training:
         set_seeds(42)
-        model = build_model("tiny_vgg", 4, 10) if request.param == "tiny_vgg" else Remembers()
+        model = build_model("tiny_vgg", GREY_28, 4, 10) if request.param == "tiny_vgg" else Remembers()
         model = model.to(memory_format=torch.channels_last)
         set_seeds(42)
         return Training(model, model_params(**changes), split, split)
@@ -321,7 +321,7 @@ def test_damaged_file_counts_for_nothing(split: Split, unfinished: Unfinished) -
 @pytest.mark.parametrize("steps_before", [0, 3])
 def test_optimizer_forgets_the_steps_of_a_capture(split: Split, recipe: dict[str, Any], steps_before: int) -> None:
     """The steps that warm up a capture leave no momentum behind."""
-    model = build_model("linear", 10, 10)
+    model = build_model("linear", GREY_28, 10, 10)
     optimizer = make_optimizer(list(model.parameters()), model_params(**recipe), 20)
 
     def take(steps: int) -> None:

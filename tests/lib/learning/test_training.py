@@ -29,14 +29,14 @@ from stages.lib.learning.training import (
     check_finite,
     is_chance,
 )
-from tests.helpers import MakeSplit, model_params, refusal
+from tests.helpers import GREY_28, MakeSplit, model_params, refusal
 
 PARAMS = model_params(epochs=1)
 
 
 def train(split: Split, precision: str) -> tuple[float, nn.Module]:
     torch.manual_seed(42)
-    model = build_model("linear", 10, 10)
+    model = build_model("linear", GREY_28, 10, 10)
     (epoch,) = Training(model, PARAMS, split, split, precision).run()
     return epoch.train_loss, model
 
@@ -58,7 +58,7 @@ def test_bfloat16_is_almost_float32(make_split: MakeSplit) -> None:
 
 @pytest.mark.parametrize("arch", ["linear", "tiny_vgg"])
 def test_step_is_that_of_plain_sgd(make_split: MakeSplit, arch: str) -> None:
-    ours, theirs = build_model(arch, 10, 10), build_model(arch, 10, 10)
+    ours, theirs = build_model(arch, GREY_28, 10, 10), build_model(arch, GREY_28, 10, 10)
     theirs.load_state_dict(ours.state_dict())
     step = make_step(ours, PlainSGD(list(ours.parameters()), 0.3))
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.3)
@@ -75,7 +75,7 @@ def test_step_is_that_of_plain_sgd(make_split: MakeSplit, arch: str) -> None:
 
 
 def test_weights_without_a_gradient_stay(make_split: MakeSplit) -> None:
-    model = nn.Sequential(build_model("linear", 10, 10))
+    model = nn.Sequential(build_model("linear", GREY_28, 10, 10))
     unused = nn.Parameter(torch.ones(3))
     model.register_parameter("unused", unused)
     (batch,) = make_loader(make_split(8), 8)
@@ -122,7 +122,7 @@ def progress_shown(split: Split, monkeypatch: pytest.MonkeyPatch, terminal: bool
     monkeypatch.setattr(stderr, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", stderr)
     tqdm.set_lock(RLock())  # of this process: one that a failing test never gives back then stops no other
-    list(Training(build_model("linear", 10, 10), PARAMS, split, split, world=world).run())
+    list(Training(build_model("linear", GREY_28, 10, 10), PARAMS, split, split, world=world).run())
     return stderr.getvalue()
 
 
@@ -161,7 +161,7 @@ def group_of_one(tmp_path: Path) -> Iterator[None]:
 def test_metrics_of_one_rank(make_split: MakeSplit, rank: int) -> None:
     split = make_split(63)  # slices of 32 and 31
     torch.manual_seed(42)
-    model = build_model("linear", 10, 10)
+    model = build_model("linear", GREY_28, 10, 10)
     torch.manual_seed(42)
     params = model_params(epochs=1, batch_size=64, lr=1e-30)
     (epoch,) = Training(model, params, split, split, world=World(rank, 2)).run()
@@ -205,7 +205,7 @@ class CountingPasses(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = build_model("linear", 10, 10)
+        self.layers = build_model("linear", GREY_28, 10, 10)
         self.register_buffer("passes", torch.zeros(()), persistent=False)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def test_captured_steps_train_as_others(monkeypatch: pytest.MonkeyPatch, make_sp
         if not captured:
             monkeypatch.setattr(steps, "capture_at_first_call", lambda step, *_: step)
         torch.manual_seed(42)
-        model = build_model(arch, 10, 10).to(device)
+        model = build_model(arch, GREY_28, 10, 10).to(device)
         torch.manual_seed(42)
         epochs.append(list(Training(model, PARAMS, train, test).run()))
     for one, other in zip(*epochs, strict=True):

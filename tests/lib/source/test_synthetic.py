@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stages.lib.source.fashion_mnist import CLASS_NAMES, RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.source.idx import unpack_images, unpack_labels
 from stages.lib.source.synthetic import write_synthetic
-from tests.helpers import model_params
+from tests.helpers import GREY_28, model_params
 
 
 def images_in(folder: Path, name: str) -> NDArray[np.uint8]:
@@ -100,7 +100,7 @@ def test_order_of_the_three_models(tmp_path: Path) -> None:
     accuracy = {}
     for arch in ("linear", "mlp", "tiny_vgg"):
         torch.manual_seed(42)
-        model = build_model(arch, 10, 10)
+        model = build_model(arch, GREY_28, 10, 10)
         torch.manual_seed(42)
         accuracy[arch] = [epoch.test_acc for epoch in Training(model, model_params(arch), train, test).run()][-1]
     assert accuracy["tiny_vgg"] > accuracy["linear"] + 5
