@@ -3,7 +3,7 @@
 Says which model is best, which differences are more than chance, how far each model can be trusted and what it costs.
 Writes the tables, the charts and `models/best.safetensors`, a copy of the winner. Takes about three seconds.
 
-Shapes: N images, K classes; U units of a layer, each a picture of H x W.
+Shapes: N images, K classes; U units of a layer, each a picture of H x W, in colour with C channels.
 """
 
 import math
@@ -210,10 +210,12 @@ def draw_recall(outcomes: dict[str, Outcome], source: str) -> Figure:
 
 
 def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:
-    """Return for each model the kind of its first layer and the weights of its units as pictures `[U, H, W]`.
+    """Return for each model the kind of its first layer and the weights of its units as pictures.
 
-    Left out are models whose first layer is neither a convolution nor connected to each pixel of the image.
+    They are `[U, H, W]`, or `[U, 3, H, W]` where the units read colours. Left out are models whose first layer is
+    neither a convolution nor connected to each pixel of the image.
     """
+    shape = read_json("metrics/data.json")["shape"]
     found = {}
     for name in names:
         table = read_table(f"plots/layers/{name}.csv")
@@ -223,10 +225,10 @@ def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:
         first = with_weights.iloc[0]
         weights, _ = load_arrays(f"models/{name}.safetensors")
         units = weights.get(f"{first['layer']}.weight", np.empty(0))
+        if units.ndim == 2 and units.shape[1] == math.prod(shape):
+            units = units.reshape(-1, *shape)
         if units.ndim == 4:
-            found[name] = (first["kind"], units.mean(axis=1))  # over the channels; the images have one
-        elif units.ndim == 2 and units.shape[1] == 28 * 28:
-            found[name] = (first["kind"], units.reshape(-1, 28, 28))
+            found[name] = (first["kind"], units if units.shape[1] == 3 else units.mean(axis=1))  # over the channels
     return found
 
 

@@ -85,10 +85,11 @@ def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK
     for index in indices:
         predicted, label = int(probabilities_NK[index].argmax()), int(test.labels_N[index])
         percent = probabilities_NK[index, predicted] * 100
-        titles.append(f"Pred: {test.class_names[predicted]} ({percent:.0f} %)\nTruth: {test.class_names[label]}")
+        answer, truth = plots.short(test.class_names[predicted]), plots.short(test.class_names[label])
+        titles.append(f"Pred: {answer} ({percent:.0f} %)\nTruth: {truth}")
         colours.append(plots.CORRECT if predicted == label else plots.WRONG)
     columns = math.ceil(math.sqrt(len(indices)))
-    grid = plots.image_grid(test.images_NCHW[indices].squeeze(1), titles, title, test.source, columns, colours)
+    grid = plots.image_grid(test.images_NCHW[indices], titles, title, test.source, columns, colours)
     plots.save(grid, path)
 
 
@@ -100,8 +101,8 @@ def draw_feature_maps(checkpoint: Checkpoint, test: Split, device: torch.device)
         for each in outputs
         if (maps_NCHW := each.maps(images=1)) is not None and maps_NCHW.ndim == 4
     }
-    title = f"What the layers of {checkpoint.name} make of an image: {test.class_names[int(test.labels_N[0])]}"
-    plots.save(plots.feature_maps(test.images_NCHW[0, 0], shown, title, test.source), "plots/feature_maps.png")
+    title = f"What the layers of {checkpoint.name} make of an image: {plots.short(test.class_names[test.labels_N[0]])}"
+    plots.save(plots.feature_maps(test.images_NCHW[0], shown, title, test.source), "plots/feature_maps.png")
 
 
 if __name__ == "__main__":

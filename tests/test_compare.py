@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
+from stages.compare import first_layers
 from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
@@ -68,7 +69,7 @@ def write_predictions(name: str, probabilities_NK: torch.Tensor, labels_N: torch
 @pytest.fixture
 def evaluated(workspace: Path) -> Path:
     """The workspace with model_0 right on 166 of 200 images, model_1 on 150, model_2 on 177."""
-    write_json("metrics/data.json", {"source": "synthetic"})
+    write_json("metrics/data.json", {"source": "synthetic", "shape": [1, 28, 28]})
     write_model("model_0", range(166))
     write_model("model_1", range(150))
     write_model("model_2", range(177))
@@ -298,6 +299,15 @@ def test_layer_with_a_number_for_a_name(compare: Compare, drawn: dict[str, Figur
     table.write_text(table.read_text().replace("block_1.0", "0").replace("classifier.1", "1.10"))
     compare()
     assert shown_filters(drawn)[-1] == "model_2\nConv2d\n10 of 10 units"
+
+
+@pytest.mark.parametrize(("layer", "weights"), [("layers.1", (10, 3 * 8 * 8)), ("block_1.0", (10, 3, 5, 5))])
+def test_filters_in_colour(evaluated: Path, layer: str, weights: tuple[int, ...]) -> None:
+    write_json("metrics/data.json", {"source": "images", "shape": [3, 8, 8]})
+    write_csv("plots/layers/model_0.csv", ["layer", "kind", "parameters", "multiply_adds"], [(layer, "any", 1, 1)])
+    save_tensors("models/model_0.safetensors", {f"{layer}.weight": torch.ones(weights)}, {})
+    _, filters = first_layers(["model_0"])["model_0"]
+    assert filters.shape == (10, 3, *((8, 8) if len(weights) == 2 else (5, 5)))
 
 
 def test_filters_are_the_weights(compare: Compare, drawn: dict[str, Figure]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -115,6 +116,11 @@ def test_synthetic_data_in_the_title(kind: str) -> None:
 
 
 @KINDS
+def test_another_data_set_in_the_title(kind: str) -> None:
+    assert "(planets)" in PICTURES[kind](1, "planets").get_suptitle()
+
+
+@KINDS
 @pytest.mark.parametrize("count", [1, 6])
 def test_no_text_is_cut_off(kind: str, count: int) -> None:
     assert cut_off(PICTURES[kind](count, "synthetic")) == []
@@ -170,6 +176,41 @@ def test_long_names_beside_the_confusion_matrix() -> None:
     assert set(LONG_NAMES) <= {text.get_text() for text in texts(figure)}
 
 
+def class_names(count: int) -> list[str]:
+    """Names as folders have them, one of them very long."""
+    return [f"{'very ' * 40}long", *(f"class {number}" for number in range(1, count))]
+
+
+@pytest.mark.parametrize("count", [2, 11, pytest.param(50, marks=pytest.mark.slow)])
+def test_confusion_matrix_of_many_classes(count: int) -> None:
+    counts_KK = np.full((count, count), 1_000)
+    counts_KK[0, 1] = 0
+    figure = plots.confusion(counts_KK, class_names(count), "Confusion matrix of model_2", "planets")
+    assert cut_off(figure) == []
+    axes = figure.axes[0]
+    assert len(axes.get_yticklabels()) == count
+    cell = axes.get_window_extent().width / count
+    assert max(text.get_window_extent().width for text in axes.texts) < cell
+    assert ("0" in [text.get_text() for text in axes.texts]) == (count <= 10)
+
+
+@pytest.mark.parametrize("count", [2, 60])
+def test_recall_of_many_classes(count: int) -> None:
+    figure = plots.recall({name: [50.0] * count for name in names(6)}, class_names(count), "planets")
+    assert cut_off(figure) == []
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(below.y1 <= above.y0 + 1 for above, below in pairwise(boxes))
+
+
+def test_recall_of_a_class_without_images() -> None:
+    figure = plots.recall({"model_0": [50.0, float("nan")]}, ["Coat", "Bag"], "planets")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Coat", "Bag (no images)"]
+
+
+def test_letters_that_the_font_lacks(tmp_path: Path) -> None:
+    plots.save(plots.confusion(np.eye(2, dtype=int), ["犬", "🐈"], "Matrix", "planets"), tmp_path / "matrix.png")
+
+
 def test_largest_confusions_first() -> None:
     counts_KK = np.array([[900, 5, 7], [0, 990, 1], [7, 0, 80]])
     expected = [("Bag", "Shirt", 7), ("Shirt", "Bag", 7), ("Bag", "Coat", 5), ("Coat", "Shirt", 1)]
@@ -182,6 +223,43 @@ def test_maps_of_each_layer() -> None:
     assert [len(axes.images) for axes in figure.axes] == [1, 3, 10]
     assert [axes.get_title() for axes in figure.axes] == ["image", "conv", "pool"]
     assert all((axes.images[0].get_clim()[0] == -axes.images[0].get_clim()[1]) for axes in figure.axes[1:])
+
+
+def colour_image(side: int = 64) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)
+
+
+COLOURED: dict[str, Callable[[np.ndarray[Any, Any]], Figure]] = {
+    "first_image": lambda image: plots.first_image(image, "very " * 40, "planets"),
+    "image_grid": lambda image: plots.image_grid([image] * 4, ["Mars"] * 4, "Some", "planets", 2),
+    "feature_maps": lambda image: plots.feature_maps(image, {"conv": image[:, ::2] - 128.0}, "Maps", "planets"),
+    "prediction": lambda image: plots.prediction("x.png", np.moveaxis(image, 0, -1), image, False, [("Mars", 1.0)]),
+}
+
+
+@pytest.mark.parametrize("kind", COLOURED)
+@pytest.mark.parametrize("side", [4, 64, 256])
+def test_images_in_colour(kind: str, side: int) -> None:
+    image = colour_image(side)
+    figure = COLOURED[kind](image)
+    assert np.array_equal(np.asarray(figure.axes[0].images[0].get_array()), np.moveaxis(image, 0, -1))
+    assert cut_off(figure) == []
+
+
+def test_first_image_shows_each_channel() -> None:
+    image = colour_image()
+    _, *panels = plots.first_image(image, "Mars", "planets").axes
+    channels = [np.asarray(axes.images[0].get_array()) for axes in panels]
+    assert (np.stack(channels) == image).all()
+
+
+def test_filters_that_read_colours() -> None:
+    weights = np.zeros((2, 3, 5, 5))
+    weights[1, 0] = 2.0  # looks for red
+    figure = plots.filters({"model_2": ("Conv2d", weights), "model_3": ("Conv2d", np.ones((2, 3, 3)))}, "planets")
+    nothing, red = [np.asarray(picture.get_array())[0, 0] for picture in figure.axes[0].images]
+    assert (nothing.tolist(), red.tolist()) == ([0.5, 0.5, 0.5], [1.0, 0.5, 0.5])
+    assert cut_off(figure) == []
 
 
 def test_model_without_maps() -> None:
