@@ -12,7 +12,7 @@ from stages.lib.base.files import sha256_of
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import FetchParams, SyntheticParams, load_params
 from stages.lib.base.versions import check_versions
-from stages.lib.source.fashion_mnist import RAW_FILES
+from stages.lib.source.idx_sets import IDX_SETS, NAMES
 
 RAW = Path("data/raw")
 
@@ -29,11 +29,14 @@ def main() -> None:
 
 def fetch(params: FetchParams) -> str:
     """Make sure the published files are in `data/raw`. Returns where they came from."""
-    from stages.lib.source.mirrors import all_whole, fetch_from_mirrors, mirrors_in_order
+    from stages.lib.source.mirrors import all_whole, fetch_from_mirrors, mirrors_in_order, variable_of
 
-    if all_whole(RAW_FILES, RAW):
+    data_set, variable = IDX_SETS[params.source], variable_of(params.source)
+    if all_whole(data_set.files, RAW):
         return "whole already, nothing to fetch"
-    return "fetched from " + fetch_from_mirrors(RAW_FILES, mirrors_in_order(params.mirrors), RAW)
+    # Files of the same names lie on the mirrors of params.yaml, which are those of FashionMNIST.
+    mirrors = data_set.mirrors or params.mirrors
+    return "fetched from " + fetch_from_mirrors(data_set.files, mirrors_in_order(mirrors, variable), RAW, variable)
 
 
 def draw(params: SyntheticParams) -> str:
@@ -53,9 +56,9 @@ def draw(params: SyntheticParams) -> str:
 
 def describe(origin: str) -> None:
     """Print name, size and checksum of each file, and where they came from."""
-    for file in RAW_FILES:
-        path = RAW / file.name
-        print(f"{file.name:<28} {path.stat().st_size:>11,} bytes  sha256 {sha256_of(path)[:12]}")
+    for name in NAMES:
+        path = RAW / name
+        print(f"{name:<28} {path.stat().st_size:>11,} bytes  sha256 {sha256_of(path)[:12]}")
     print(f"{RAW}: {origin}")
 
 

@@ -23,8 +23,16 @@ from stages.lib.base.params import load_params
 from stages.lib.base.versions import check_versions
 from stages.lib.data.datasets import Split, make_loader, save_split
 from stages.lib.data.splitting import hold_out, shared_images
-from stages.lib.source.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.source.idx import map_idx, unpack_images, unpack_labels
+from stages.lib.source.idx_sets import (
+    FASHION_MNIST,
+    IDX_SETS,
+    NAMES,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+)
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -90,13 +98,14 @@ def check_source(source: str) -> dict[str, str]:
     Raises:
         UserError: published files are called drawn, or drawn or edited ones published.
     """
-    checksums = {file.name: sha256_of(RAW / file.name) for file in RAW_FILES}
-    for file in RAW_FILES:
-        published = checksums[file.name] == file.sha256
-        if published != (source == "fashion-mnist"):
-            what = "FashionMNIST" if published else "not the published file"
+    checksums = {name: sha256_of(RAW / name) for name in NAMES}
+    published = {file.sha256: key for key, data_set in IDX_SETS.items() for file in data_set.files}
+    for name, checksum in checksums.items():
+        found = published.get(checksum, "synthetic")
+        if found != source:
+            what = IDX_SETS[found].name if found in IDX_SETS else "not the published file"
             raise UserError(
-                f"{RAW / file.name} is {what}, but fetch.source is {source}; run `dvc repro fetch`, and "
+                f"{RAW / name} is {what}, but fetch.source is {source}; run `dvc repro fetch`, and "
                 "`dvc unfreeze fetch` before it if that stage is frozen"
             )
     return checksums
@@ -115,7 +124,8 @@ class MappedFashionMNIST(FashionMNIST):  # type: ignore[misc]  # torchvision has
 def read(root: Path, source: str, train: bool) -> Split:
     """Read the training or the test images with torchvision."""
     dataset = MappedFashionMNIST(root, train=train)
-    return Split(dataset.data.unsqueeze(1), dataset.targets, tuple(dataset.classes), source)
+    known = IDX_SETS.get(source, FASHION_MNIST)  # the garments that are drawn are its ten
+    return Split(dataset.data.unsqueeze(1), dataset.targets, known.class_names, source, known.name)
 
 
 def check_classes(splits: dict[str, Split]) -> None:
@@ -138,6 +148,7 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
     mean = (pixels @ values) / pixels.sum()
     return {
         "source": train.source,
+        **({} if train.data_set == FASHION_MNIST.name else {"data_set": train.data_set}),
         "sha256": checksums,
         "counts": {name: len(split) for name, split in splits.items()},
         "shape": list(train.images_NCHW.shape[1:]),

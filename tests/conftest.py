@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stages.lib.base.errors import exit_cleanly
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 
 pytest.register_assert_rewrite("tests.helpers")
 from tests.helpers import PROJECT, MakeSplit, RunStage, SetParams, StageRefusal, set_keys, write_inputs  # noqa: E402

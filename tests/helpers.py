@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 
 from stages.lib.base.errors import UserError
 from stages.lib.base.params import ModelParams
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 
 if TYPE_CHECKING:
     from stages.lib.data.datasets import Split

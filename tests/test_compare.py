@@ -16,7 +16,7 @@ from stages.compare import first_layers
 from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import GREY_28, PROJECT, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
 Compare = Callable[[], dict[str, Any]]

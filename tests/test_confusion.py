@@ -19,7 +19,7 @@ from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.evaluation import metrics_of
 from stages.lib.learning.models import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from stages.lib.learning.training import Training
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import GREY_28, MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
 OUTPUTS = {

@@ -15,7 +15,7 @@ from stages.lib.base.files import read_json, sha256_of, write_text
 from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.models import build_model, save_checkpoint
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import GREY_28, MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
 MODELS = {"model_0": "linear", "model_1": "mlp", "model_2": "tiny_vgg"}

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stages.lib.source.fashion_mnist import RAW_FILES, TRAIN_LABELS
+from stages.lib.source.idx_sets import IDX_SETS, MNIST, RAW_FILES, TRAIN_LABELS, RawFile
+from stages.lib.source.synthetic import write_synthetic
 from tests.helpers import RunStage, SetParams, StageRefusal, file_names
 from tests.lib.source.server import NOBODY
 
@@ -66,6 +68,33 @@ def test_synthetic_source(run_stage: RunStage, set_params: SetParams) -> None:
         for part in (file.name, f"{len(content):,} bytes", hashlib.sha256(content).hexdigest()[:12]):
             assert part in line
     assert "seed 42" in origin
+
+
+def test_mnist(run_stage: RunStage, set_params: SetParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a folder with files in its format: the way of its data, though not its data."""
+    write_synthetic(Path("mirror"), seed=1, train=20, test=10)
+    files = []
+    for file in MNIST.files:
+        content = (Path("mirror") / file.name).read_bytes()
+        digests = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()
+        files.append(RawFile(file.name, len(content), *digests))
+    monkeypatch.setitem(IDX_SETS, "mnist", replace(MNIST, files=tuple(files), mirrors=(NOBODY, "mirror")))
+    set_params({"fetch.source": "mnist", "fetch.mirrors": ["that of FashionMNIST is not asked"]})
+    done = run_stage("fetch")
+    assert done.returncode == 0
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["fetch"]  # for the one that is not there
+    assert {path.name: path.read_bytes() for path in RAW.iterdir()} == {
+        path.name: path.read_bytes() for path in Path("mirror").iterdir()
+    }
+    assert "fetched from mirror" in done.stdout
+
+
+def test_mnist_without_a_mirror(stage_refusal: StageRefusal, set_params: SetParams, run_stage: RunStage) -> None:
+    set_params({"fetch.source": "mnist"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(IDX_SETS, "mnist", replace(MNIST, mirrors=("absent",)))
+        patch.setenv("MNIST_MIRROR", "")
+        assert "MNIST_MIRROR" in stage_refusal("fetch")
 
 
 def test_wrong_source(stage_refusal: StageRefusal, set_params: SetParams) -> None:

@@ -22,7 +22,7 @@ from stages.lib.base.params import load_params
 from stages.lib.data.datasets import Split, load_split, make_loader
 from stages.lib.learning.models import build_model
 from stages.lib.learning.training import Training
-from stages.lib.source.fashion_mnist import RAW_FILES
+from stages.lib.source.idx_sets import RAW_FILES
 from tests.helpers import GREY_28, PROJECT, read_curve, run_process, write_inputs
 
 MIRROR = os.environ.get("FASHION_MNIST_MIRROR", "")

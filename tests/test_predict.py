@@ -20,7 +20,7 @@ from PIL import Image
 from stages import predict
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import GREY_28, PROJECT, RunStage, StageRefusal, lock_training, model_params, no_images, run_process
 
 Run = Callable[..., CompletedProcess[str]]

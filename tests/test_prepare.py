@@ -15,8 +15,18 @@ from torch.utils.data import DataLoader, TensorDataset
 from stages import prepare
 from stages.lib.base.files import read_json, sha256_of
 from stages.lib.data.datasets import load_split
-from stages.lib.source.fashion_mnist import CLASS_NAMES, RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from stages.lib.source.idx import write_idx
+from stages.lib.source.idx_sets import (
+    CLASS_NAMES,
+    FASHION_MNIST,
+    IDX_SETS,
+    MNIST,
+    RAW_FILES,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+)
 from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names
 
 OUTPUTS = {
@@ -236,7 +246,7 @@ def test_titles_of_synthetic_data(
     set_params({"fetch.source": source})
     if source == "fashion-mnist":
         files = [replace(file, sha256=sha256_of(raw / "data/raw" / file.name)) for file in RAW_FILES]
-        monkeypatch.setattr(prepare, "RAW_FILES", files)
+        monkeypatch.setitem(IDX_SETS, "fashion-mnist", replace(FASHION_MNIST, files=tuple(files)))
     assert run_stage("prepare").stdout.endswith(f"images of {source}\n")
     assert read_json("metrics/data.json")["source"] == source
     assert {path: figure.get_suptitle() for path, figure in drawn.items()} == {
@@ -244,6 +254,21 @@ def test_titles_of_synthetic_data(
         "plots/data/grid.png": f"Sixteen random training images{mark}",
         "plots/data/first_batch.png": f"From the first batch{mark}",
     }
+
+
+def test_mnist(
+    raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_params({"fetch.source": "mnist"})
+    files = [replace(file, sha256=sha256_of(raw / "data/raw" / file.name)) for file in MNIST.files]
+    monkeypatch.setitem(IDX_SETS, "mnist", replace(MNIST, files=tuple(files)))
+    assert run_stage("prepare").returncode == 0
+    train, about = load_split("data/prepared/train.safetensors"), read_json("metrics/data.json")
+    assert (train.source, train.data_set, train.class_names[7]) == ("mnist", "MNIST", "7 - seven")
+    assert (about["data_set"], about["per_class"]["test"]["7 - seven"]) == ("MNIST", 6)
+    set_params({"fetch.source": "fashion-mnist"})
+    refused = run_stage("prepare").stderr
+    assert f"{TRAIN_IMAGES} is MNIST, but fetch.source is fashion-mnist" in refused
 
 
 @pytest.mark.parametrize("name", [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS])
@@ -255,7 +280,7 @@ def test_files_that_are_not_the_published_ones(
         file if file.name == name else replace(file, sha256=sha256_of(Path("data/raw", file.name)))
         for file in RAW_FILES
     ]
-    monkeypatch.setattr(prepare, "RAW_FILES", files)
+    monkeypatch.setitem(IDX_SETS, "fashion-mnist", replace(FASHION_MNIST, files=tuple(files)))
     line = stage_refusal("prepare")
     assert name in line
     assert "fashion-mnist" in line
@@ -265,7 +290,7 @@ def test_published_files_called_synthetic(
     raw: Path, stage_refusal: StageRefusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [replace(file, sha256=sha256_of(Path("data/raw", file.name))) for file in RAW_FILES]
-    monkeypatch.setattr(prepare, "RAW_FILES", files)
+    monkeypatch.setitem(IDX_SETS, "fashion-mnist", replace(FASHION_MNIST, files=tuple(files)))
     assert "synthetic" in stage_refusal("prepare")
 
 

@@ -19,7 +19,7 @@ from stages.lib.learning.devices import place
 from stages.lib.learning.distributed import World
 from stages.lib.learning.models import build_model, load_checkpoint
 from stages.lib.learning.training import Epoch, Training, check_training, is_chance
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from stages.train import report_train_time
 from tests.helpers import (
     GREY_28,

@@ -23,7 +23,7 @@ from stages.lib.base.files import write_text
 from stages.lib.base.lock import read_lock
 from stages.lib.base.params import MODEL_NAME, FetchParams, Params, load_params
 from stages.lib.results.summary import summary
-from stages.lib.source.fashion_mnist import RAW_FILES
+from stages.lib.source.idx_sets import RAW_FILES
 
 LOCK = Path(".dvc/tmp/run.lock")
 RAW = Path("data/raw")
@@ -72,14 +72,14 @@ def alone_in_this_folder() -> Iterator[None]:
 
 
 def run_pipeline() -> None:
-    """Run it, on drawn images where the real ones cannot be had."""
+    """Run it, on drawn images where FashionMNIST cannot be had."""
     params = load_params()
     read_lock()  # or DVC would say of a damaged one what few understand
     for obstacle in obstacles(params):
         raise UserError(obstacle)
     tell_dvc_about_git()
     synthetic = params.fetch.source == "synthetic"
-    if not synthetic and not have_raw_files(params.fetch):
+    if params.fetch.source == "fashion-mnist" and not have_raw_files(params.fetch):
         synthetic = True
         set_source("synthetic")
     if synthetic:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
 
 from stages.lib.base.errors import UserError
-from stages.lib.source.fashion_mnist import IMAGE_SHAPE
+from stages.lib.source.idx_sets import IMAGE_SHAPE
 
 Background = Literal["auto", "light", "dark"]
 

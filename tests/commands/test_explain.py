@@ -21,7 +21,7 @@ from stages.lib.learning.devices import set_seeds
 from stages.lib.learning.feature_maps import record_outputs
 from stages.lib.learning.models import build_model, save_checkpoint
 from stages.lib.photos import read_garment
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.browser import browse, needs_chromium, probe_pages
 from tests.helpers import GREY_28, MakeSplit, RunStage, SetParams, StageRefusal, lock_training, model_params, no_images
 

@@ -18,7 +18,7 @@ from stages.commands import run
 from stages.lib.base.errors import UserError
 from stages.lib.base.lock import read_lock
 from stages.lib.base.params import load_params
-from stages.lib.source.fashion_mnist import RawFile
+from stages.lib.source.idx_sets import RawFile
 from tests.helpers import PROJECT, RunStage, SetParams, StageRefusal, model_params
 
 PIPELINE = """

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from stages.lib import plots
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 
 Costs = dict[str, list[float | None]]
 

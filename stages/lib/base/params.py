@@ -72,7 +72,7 @@ class SyntheticParams(Block):
 class FetchParams(Block):
     """Where the raw files come from."""
 
-    source: Literal["fashion-mnist", "synthetic"]
+    source: Literal["fashion-mnist", "mnist", "synthetic"]
     mirrors: list[Annotated[str, Field(min_length=1)]]
     synthetic: SyntheticParams
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.source.fashion_mnist import IMAGE_SHAPE
+from stages.lib.source.idx_sets import IMAGE_SHAPE
 
 # Shape suffixes: N pictures of one class, H x W pixels (28 x 28); N11 is one number for each picture.
 

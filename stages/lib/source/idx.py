@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stages.lib.base.errors import Outdated, UserError
 from stages.lib.base.files import replacing
-from stages.lib.source.fashion_mnist import CLASS_NAMES, IMAGE_SHAPE
+from stages.lib.source.idx_sets import CLASS_NAMES, IMAGE_SHAPE
 
 UNSIGNED_BYTES = 0x00000800  # the magic number of unsigned bytes; its last byte is the number of dimensions
 MOST_ITEMS = 10_000_000  # images or labels in one file: what a damaged header may promise is bounded

@@ -16,9 +16,9 @@ from pathlib import Path
 from stages.lib.base.errors import UserError
 from stages.lib.base.files import replacing
 from stages.lib.source.download import PassingSourceError, SourceError, download, local_path, scheme_of, shown
-from stages.lib.source.fashion_mnist import RawFile
+from stages.lib.source.idx_sets import RawFile
 
-VARIABLE = "FASHION_MNIST_MIRROR"
+VARIABLE = "FASHION_MNIST_MIRROR"  # of MNIST it is MNIST_MIRROR
 FILE_SECONDS = 30  # to wait for a file, on top of what it takes at the slowest speed worth waiting for:
 BYTES_PER_SECOND = 100_000
 
@@ -27,13 +27,18 @@ class NoMirrorReached(UserError):  # noqa: N818 - a state of the network rather 
     """Not one mirror could be reached at all: no network, or no such host or folder."""
 
 
-def mirrors_in_order(listed: Sequence[str]) -> list[str]:
-    """Return the mirror in the environment variable FASHION_MNIST_MIRROR, if it is set, and then those `listed`."""
-    named = (mirror.strip() for mirror in (os.environ.get(VARIABLE, ""), *listed))
+def variable_of(source: str) -> str:
+    """Return the environment variable that names a mirror: FASHION_MNIST_MIRROR for fashion-mnist."""
+    return f"{source.upper().replace('-', '_')}_MIRROR"
+
+
+def mirrors_in_order(listed: Sequence[str], variable: str = VARIABLE) -> list[str]:
+    """Return the mirror in the environment variable, if it is set, and then those `listed`."""
+    named = (mirror.strip() for mirror in (os.environ.get(variable, ""), *listed))
     return list(dict.fromkeys(mirror for mirror in named if mirror))
 
 
-def fetch_from_mirrors(files: Sequence[RawFile], mirrors: Sequence[str], target: Path) -> str:
+def fetch_from_mirrors(files: Sequence[RawFile], mirrors: Sequence[str], target: Path, variable: str = VARIABLE) -> str:
     """Put `files` into `target`, from the first of `mirrors` that gives all of them whole.
 
     Each mirror given up is named on stderr. If all fail, `target` is left as it was.
@@ -42,6 +47,7 @@ def fetch_from_mirrors(files: Sequence[RawFile], mirrors: Sequence[str], target:
         files: what to fetch, with size and checksums.
         mirrors: http(s):// and file:// addresses and folders, in the order to try them.
         target: the folder to put the files into.
+        variable: the environment variable in which the user can name a mirror.
 
     Returns:
         Where the files came from, for the user: the mirror, or the download cache.
@@ -65,7 +71,7 @@ def fetch_from_mirrors(files: Sequence[RawFile], mirrors: Sequence[str], target:
     reasons = "; ".join(f"{shown(mirror)}: {trouble}" for mirror, trouble in troubles) or "none is given"
     kind = UserError if not troubles or any(trouble.reached for _, trouble in troubles) else NoMirrorReached
     raise kind(
-        f"no mirror gave all {len(files)} files ({reasons}). Set {VARIABLE} to a folder or an address that holds "
+        f"no mirror gave all {len(files)} files ({reasons}). Set {variable} to a folder or an address that holds "
         f"{files[0].name} and the others; or do without: `dvc exp run -S fetch.source=synthetic`, "
         "or `source: synthetic` below `fetch:` in params.yaml"
     )

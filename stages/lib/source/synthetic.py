@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.source.canvas import blank_sheet
-from stages.lib.source.fashion_mnist import (
+from stages.lib.source.garments import GARMENTS
+from stages.lib.source.idx import write_idx
+from stages.lib.source.idx_sets import (
     CLASS_NAMES,
     IMAGE_SHAPE,
     TEST_IMAGES,
@@ -20,8 +22,6 @@ from stages.lib.source.fashion_mnist import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
-from stages.lib.source.garments import GARMENTS
-from stages.lib.source.idx import write_idx
 
 # Shape suffixes: N images of one chunk, H x W pixels.
 

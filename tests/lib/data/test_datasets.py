@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stages.lib.base.tensors import save_tensors
 from stages.lib.data.datasets import Split, batch_sizes, load_split, make_loader, save_split
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import MakeSplit, refusal
 
 

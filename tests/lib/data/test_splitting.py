@@ -5,7 +5,7 @@ import torch
 
 from stages.lib.data.datasets import Split
 from stages.lib.data.splitting import hold_out, shared_images
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import MakeSplit, refusal
 
 

@@ -25,7 +25,7 @@ from stages.lib.learning.models import (
     refuse_project_imports,
     save_checkpoint,
 )
-from stages.lib.source.fashion_mnist import CLASS_NAMES
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import GREY_28, PROJECT, model_params, no_images, refusal
 
 ARCHITECTURES = ["linear", "mlp", "tiny_vgg"]

@@ -16,7 +16,7 @@ import pytest
 
 from stages.lib.base.errors import UserError
 from stages.lib.source.download import SourceError
-from stages.lib.source.fashion_mnist import RawFile
+from stages.lib.source.idx_sets import RawFile
 from stages.lib.source.mirrors import NoMirrorReached, all_whole, check_whole, fetch_from_mirrors, mirrors_in_order
 from tests.helpers import PROJECT
 from tests.lib.source.server import NOBODY, Answer, Request, Serve
@@ -293,8 +293,8 @@ def test_no_password_is_printed(serve: Serve, fetch: Fetch, cache: Path, capfd: 
 
 def test_looking_at_files_imports_no_network_library() -> None:
     code = (
-        "import sys; from pathlib import Path; from stages.lib.source import fashion_mnist, mirrors;"
-        "mirrors.all_whole(fashion_mnist.RAW_FILES, Path('absent')); print(*sys.modules)"
+        "import sys; from pathlib import Path; from stages.lib.source import idx_sets, mirrors;"
+        "mirrors.all_whole(idx_sets.RAW_FILES, Path('absent')); print(*sys.modules)"
     )
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True).split()
     assert not {"requests", "urllib3", "pooch", "tqdm", "torch", "numpy", "pandas"} & set(loaded)
