@@ -37,13 +37,15 @@ def main() -> None:
     params, inputs = load_params(), Inputs("compare")
     names, by = list(params.models), params.compare.by
     check_versions("matplotlib", "numpy", "pandas", "pillow", "safetensors", "scipy")
-    source = read_json("metrics/data.json")["source"]
+    about = read_json("metrics/data.json")
+    names_it = "data_set" in about and about["source"] not in ("fashion-mnist", "synthetic")
+    data = {key: about[key] for key in ("source", "data_set") if key == "source" or names_it}
     outcomes = {name: read_outcome(name) for name in names}
     rows = [describe(name, outcomes[name]) for name in names]
     pairs = compare_pairs(outcomes)
     best, chosen_on = choose(names, by)
     curves = pd.concat([read_table(f"plots/curves/{name}.csv").assign(model=name) for name in names])
-    pictures = draw(rows, outcomes, curves, source)
+    pictures = draw(rows, outcomes, curves, data.get("data_set", data["source"]))
     inputs.check_unchanged()
 
     write_csv("plots/compare.csv", list(rows[0]), [list(row.values()) for row in rows])
@@ -54,7 +56,8 @@ def main() -> None:
     recalls = [(name, *pair) for name in names for pair in outcomes[name].recall_pct.items()]
     write_csv("plots/recall.csv", ["model", "class", "recall_pct"], recalls)
     models = {row["model"]: {key: value for key, value in row.items() if key != "model"} for row in rows}
-    comparison = {"source": source, "by": by, "chosen_on": chosen_on, "best": best, "models": models, "pairs": pairs}
+    decision = {"by": by, "chosen_on": chosen_on, "best": best}
+    comparison = {**data, **decision, "models": models, "pairs": pairs}
     write_json("metrics/compare.json", comparison)
     write_json("metrics/best.json", {"model": best, "accuracy": models[best]["accuracy"], "loss": models[best]["loss"]})
     for path, picture in pictures.items():
@@ -178,7 +181,7 @@ def choose(names: list[str], by: str) -> tuple[str, str]:
 
 
 def draw(
-    rows: list[dict[str, Any]], outcomes: dict[str, Outcome], curves: pd.DataFrame, source: str
+    rows: list[dict[str, Any]], outcomes: dict[str, Outcome], curves: pd.DataFrame, data_set: str
 ) -> dict[str, Figure]:
     """Draw the charts: how well the models do, what they cost, what their first layers look for; by path."""
     names = [row["model"] for row in rows]
@@ -192,21 +195,22 @@ def draw(
         "Parameters": [row["parameters"] for row in rows],
         "Multiply-adds per image": [row["multiply_adds"] for row in rows],
     }
+    title = "Test accuracy against size"
     return {
-        "plots/curves.png": plots.loss_curves(histories, "Loss and accuracy by epoch", source, held_out),
-        "plots/accuracy.png": plots.accuracy_intervals(names, accuracies, intervals, source),
-        "plots/reliability.png": plots.reliability(bins, errors, source),
-        "plots/costs.png": plots.accuracy_against_costs(names, accuracies, costs, "Test accuracy against size", source),
-        "plots/recall.png": draw_recall(outcomes, source),
-        "plots/filters.png": plots.filters(first_layers(names), source),
+        "plots/curves.png": plots.loss_curves(histories, "Loss and accuracy by epoch", data_set, held_out),
+        "plots/accuracy.png": plots.accuracy_intervals(names, accuracies, intervals, data_set),
+        "plots/reliability.png": plots.reliability(bins, errors, data_set),
+        "plots/costs.png": plots.accuracy_against_costs(names, accuracies, costs, title, data_set),
+        "plots/recall.png": draw_recall(outcomes, data_set),
+        "plots/filters.png": plots.filters(first_layers(names), data_set),
     }
 
 
-def draw_recall(outcomes: dict[str, Outcome], source: str) -> Figure:
+def draw_recall(outcomes: dict[str, Outcome], data_set: str) -> Figure:
     """Draw the recall of each class for all models in one picture: it shows classes that a model never names."""
     class_names = list(next(iter(outcomes.values())).recall_pct)
     recalls_pct = {name: [outcome.recall_pct[each] for each in class_names] for name, outcome in outcomes.items()}
-    return plots.recall(recalls_pct, class_names, source)
+    return plots.recall(recalls_pct, class_names, data_set)
 
 
 def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:

@@ -67,7 +67,7 @@ def tabulate(labels_N: NDArray[Any], predictions_N: NDArray[Any], test: Split, n
     """Write the confusion matrix, as a picture and as the table that DVC plots, and the metrics of each class."""
     classes = range(len(test.class_names))
     counts_KK = confusion_matrix(labels_N, predictions_N, labels=classes)
-    picture = plots.confusion(counts_KK, test.class_names, f"Confusion matrix of {name}", test.source)
+    picture = plots.confusion(counts_KK, test.class_names, f"Confusion matrix of {name}", test.shown_as)
     plots.save(picture, "plots/confusion.png")
     named = np.array(test.class_names)
     write_csv("plots/confusion.csv", ["actual", "predicted"], zip(named[labels_N], named[predictions_N], strict=True))
@@ -89,7 +89,7 @@ def draw_predictions(path: str, title: str, indices: list[int], probabilities_NK
         titles.append(f"Pred: {answer} ({percent:.0f} %)\nTruth: {truth}")
         colours.append(plots.CORRECT if predicted == label else plots.WRONG)
     columns = math.ceil(math.sqrt(len(indices)))
-    grid = plots.image_grid(test.images_NCHW[indices], titles, title, test.source, columns, colours)
+    grid = plots.image_grid(test.images_NCHW[indices], titles, title, test.shown_as, columns, colours)
     plots.save(grid, path)
 
 
@@ -102,7 +102,7 @@ def draw_feature_maps(checkpoint: Checkpoint, test: Split, device: torch.device)
         if (maps_NCHW := each.maps(images=1)) is not None and maps_NCHW.ndim == 4
     }
     title = f"What the layers of {checkpoint.name} make of an image: {plots.short(test.class_names[test.labels_N[0]])}"
-    plots.save(plots.feature_maps(test.images_NCHW[0], shown, title, test.source), "plots/feature_maps.png")
+    plots.save(plots.feature_maps(test.images_NCHW[0], shown, title, test.shown_as), "plots/feature_maps.png")
 
 
 if __name__ == "__main__":

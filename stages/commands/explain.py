@@ -19,6 +19,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from stages.lib.base.errors import exit_at_once, exit_cleanly, printable
 from stages.lib.base.files import write_text
@@ -28,6 +29,7 @@ from stages.lib.data.datasets import Split, load_split
 from stages.lib.learning.devices import set_seeds
 from stages.lib.learning.evaluation import predict
 from stages.lib.learning.feature_maps import LayerOutput, record_outputs
+from stages.lib.learning.layers import multiply_adds
 from stages.lib.learning.models import Checkpoint, build_model, load_checkpoint, warn_if_edited
 from stages.lib.photos import Background, preview, read_garment, read_picture
 
@@ -39,6 +41,9 @@ KINDS = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Linear)
 FUNCTIONS = (nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
 MOST_WEIGHTS = 1_000_000  # in the page: each takes 5.3 letters, before training and after
 MOST_MAPS = 10  # of each layer, where the page cannot compute them and has to hold them
+LARGEST_MAP = 64  # rows and columns of these; of larger ones the page has means
+MOST_MULTIPLY_ADDS = 30_000_000  # for an image: more takes a browser longer than people wait
+MOST_PIXELS = 1_500_000  # of all images in the page: 1,900 of FashionMNIST, 7 in colour of 256 x 256
 
 
 def main() -> None:
@@ -59,6 +64,7 @@ def main() -> None:
             "architecture": type(checkpoint.model).__name__,
             "classes": list(checkpoint.class_names),
             "source": test.source,
+            "data_set": test.data_set,
             "seed": seed,
             "seed_recorded": "seed" in training,
             "accuracy": float((logits_NK.argmax(dim=1) == test.labels_N).double().mean()) * 100,
@@ -122,6 +128,7 @@ def photo(path: Path, background: Background) -> dict[str, Any]:
         "pixels": torch.from_numpy(garment.pixels_HW.copy()).unsqueeze(0),
         "photo": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
         "inverted": garment.inverted,
+        "how": "cut to the garment, shrunk and in grey" + (", inverted" if garment.inverted else ""),
     }
 
 
@@ -133,12 +140,16 @@ def initial_model(checkpoint: Checkpoint, seed: int) -> nn.Module:
 
 
 def look_inside(model: nn.Module, initial: nn.Module, images: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the images with their logits, and the layers: with what it takes to compute them, or with their maps."""
+    """Return the images with their logits, and the layers: with what it takes to compute them, or with their maps.
+
+    Of large images there may be fewer: the first of them, as many as a page can hold.
+    """
+    images = images[: max(1, MOST_PIXELS // images[0]["pixels"].numel())]
     pixels_NCHW = torch.stack([image["pixels"] for image in images])
     outputs, logits_NK = record_outputs(model, images_NCHW := pixels_NCHW / 255)
     shown = [
-        {**image, "pixels": encode(pixels_1HW, "u1"), "logits": logits_K}
-        for image, pixels_1HW, logits_K in zip(images, pixels_NCHW, logits_NK.tolist(), strict=True)
+        {**image, "pixels": encode(pixels_CHW, "u1"), "logits": logits_K}
+        for image, pixels_CHW, logits_K in zip(images, pixels_NCHW, logits_NK.tolist(), strict=True)
     ]
     # Far from any image functions differ that agree on these, such as ReLU and ReLU6.
     far_NCHW = torch.cat([images_NCHW, 1000 * images_NCHW, -1000 * images_NCHW])
@@ -150,7 +161,7 @@ def look_inside(model: nn.Module, initial: nn.Module, images: Sequence[dict[str,
     else:
         first = dict(zip(model.modules(), initial.modules(), strict=True))
         layers = [settings_of(step, first.get(step.module)) for step in steps]
-    return {"images": shown, "layers": layers, "reason": reason}
+    return {"input_shape": list(pixels_NCHW.shape[1:]), "images": shown, "layers": layers, "reason": reason}
 
 
 def follow(outputs: list[LayerOutput], images_NCHW: Tensor, logits_NK: Tensor) -> tuple[list[LayerOutput], str]:
@@ -162,6 +173,9 @@ def follow(outputs: list[LayerOutput], images_NCHW: Tensor, logits_NK: Tensor) -
         return [], problem
     if sum(weights.numel() for output in outputs for weights in output.module.parameters()) > MOST_WEIGHTS:
         return [], f"it has more than {MOST_WEIGHTS:,} weights"
+    costs = [multiply_adds(each.module, (each.before[:1],), each.after[:1]) for each in outputs]
+    if sum(costs) > MOST_MULTIPLY_ADDS:
+        return [], f"an image takes more than {MOST_MULTIPLY_ADDS:,} multiply-adds"
     steps: list[LayerOutput] = []
     value, place = images_NCHW, "the image"
     layers = [output for output in outputs if type(output.module) in KINDS]
@@ -234,12 +248,16 @@ def settings_of(step: LayerOutput, initial: nn.Module | None) -> dict[str, Any]:
 
 def maps_of(output: LayerOutput, maps: Tensor) -> dict[str, Any]:
     """Return the first maps of a layer for each image, in 8 bits of the largest value that it has in that image."""
-    values = maps[:, :MOST_MAPS].flatten(1)
+    shape, maps = list(maps.shape[1:]), maps[:, :MOST_MAPS]
+    if maps.ndim == 4 and max(maps.shape[2:]) > LARGEST_MAP:
+        maps = adaptive_avg_pool2d(maps, (min(maps.shape[2], LARGEST_MAP), min(maps.shape[3], LARGEST_MAP)))
+    values = maps.flatten(1)
     largest = values.abs().amax(dim=1, keepdim=True)
     return {
         "name": output.name,
         "kind": type(output.module).__name__,
-        "shape": list(maps.shape[1:]),
+        "shape": shape,
+        "size": list(maps.shape[2:]),
         "maps": encode((values / largest.clamp(min=1e-30) * 127).round(), "i1"),
         "largest": largest.flatten().tolist(),
     }

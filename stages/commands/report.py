@@ -140,9 +140,8 @@ def speed_chart(
     if not any(time for times in measured.values() for time in times):
         return None
     accuracies = [row["accuracy"] for row in models.values()]
-    figure = plots.accuracy_against_costs(
-        list(models), accuracies, measured, "Test accuracy against speed", comparison["source"]
-    )
+    data_set = comparison.get("data_set", comparison["source"])
+    figure = plots.accuracy_against_costs(list(models), accuracies, measured, "Test accuracy against speed", data_set)
     with TemporaryDirectory() as folder:
         plots.save(figure, path := Path(folder) / "speed.png")
         return picture(path, "Accuracy of each model against training time and images per second.")

@@ -136,6 +136,11 @@ def flat(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(784, 10))
 
 
+def flat_colour(*layers: nn.Module) -> nn.Module:
+    """Return the layers with a linear classifier of colour images of 12 x 20 behind them."""
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 12 * 20, 10))
+
+
 def data_in(html: str) -> dict[str, Any]:
     match = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
     assert match
@@ -358,6 +363,46 @@ def test_maps_in_8_bits(pixels: Tensor) -> None:
         assert np.abs(stored - expected).max() <= largest.max() / 127
 
 
+def coloured(count: int, height: int, width: int) -> Tensor:
+    draw = torch.Generator().manual_seed(3)
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=draw)
+
+
+# What the page can compute of images in colour that are not square.
+COLOURED: dict[str, Callable[[], nn.Module]] = {
+    "convolutions": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, groups=3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 60, 10)
+    ),
+    "linear": lambda: build_model("linear", (3, 12, 20), HIDDEN_UNITS, 10),
+    "pooled": lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3 * 60, 10)),
+}
+
+
+@pytest.mark.parametrize("name", COLOURED)
+def test_images_in_colour(name: str) -> None:
+    data = data_of(seeded(COLOURED[name]), coloured(2, 12, 20))
+    assert (data["reason"], data["input_shape"]) == ("", [3, 12, 20])
+    assert len(decoded(data["images"][0]["pixels"], "u1")) == 3 * 12 * 20
+
+
+def test_page_holds_fewer_large_images() -> None:
+    model = seeded(lambda: nn.Sequential(nn.AvgPool2d(64), nn.Flatten(), nn.Linear(3 * 16, 10)))
+    assert len(data_of(model, coloured(10, 256, 256))["images"]) == 7
+
+
+def test_stored_maps_are_shrunk() -> None:
+    model = seeded(lambda: nn.Sequential(nn.BatchNorm2d(3), nn.AvgPool2d(64), nn.Flatten(), nn.Linear(3 * 4, 10)))
+    first, pooled, *_ = data_of(model, coloured(1, 128, 128))["layers"]
+    assert (first["shape"], first["size"]) == ([3, 128, 128], [64, 64])
+    assert len(decoded(first["maps"], "i1")) == 3 * 64 * 64
+    assert (pooled["shape"], pooled["size"]) == ([3, 2, 2], [2, 2])
+
+
+def test_too_much_for_a_browser() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(3, 80, 9), nn.AvgPool2d(40), nn.Flatten(), nn.Linear(320, 10)))
+    assert "30,000,000 multiply-adds" in reason(model, coloured(1, 100, 100))
+
+
 # What is refused
 
 
@@ -485,6 +530,15 @@ EVERY_WIDTH = """
   }
   return { overflow: found, warning: document.querySelector("header .warn")?.textContent ?? "" };
 """
+# The green channel of the image at row 2, column 3; and what the first convolution calls what its unit 2 reads.
+CHANNEL = """
+  buttonOf(0, 1).click();
+  choosePlace(2, 3);
+  const title = byId("step").querySelector("h2").textContent;
+  const value = Number(byId("step").querySelector("[role=status]").textContent.match(/: (\\d+) /)[1]);
+  buttonOf(1, 2).click();
+  return { title, value, row: byId("step").querySelector(".channel figcaption").textContent };
+"""
 PLAY = """
   const set = (id, value) => { byId(id).value = value; byId(id).dispatchEvent(new Event("input")); };
   const choose = (number, value) => {
@@ -527,6 +581,17 @@ class TestInABrowser:
             np.testing.assert_allclose(found["probabilities"], logits_NK[1].softmax(dim=0), atol=1e-6)
             assert found["difference"] < 1e-4
             assert CLASS_NAMES[int(logits_NK[1].argmax())] in found["verdict"]
+
+    def test_colour_in_the_browser(self, tmp_path: Path) -> None:
+        pixels = coloured(2, 12, 20)
+        models = [*(seeded(make) for make in COLOURED.values()), seeded(lambda: flat_colour(nn.BatchNorm2d(3)))]
+        pages = [explain.render(data_of(model, pixels)) for model in models]
+        for found in probe_pages(pages, NUMBERS, tmp_path / "numbers"):
+            assert found["difference"] < 1e-4
+        widths = probe_pages(pages, EVERY_WIDTH, tmp_path / "width", 390)
+        assert [step for page in widths for step, overflow in page["overflow"].items() if overflow > 0] == []
+        (channel,) = probe_pages(pages[:1], CHANNEL, tmp_path / "channel")
+        assert channel == {"title": "Image, green", "row": "green", "value": int(pixels[0, 1, 2, 3])}
 
     def test_numbers_on_the_page(self, pixels: Tensor, tmp_path: Path) -> None:
         model = seeded(KNOWN["tiny_vgg"])

@@ -344,6 +344,14 @@ def test_synthetic_data_named_at_the_top(results: Path, report: Report, source: 
     assert ("not FashionMNIST" in html[: html.index("</h1>")]) is (source == "synthetic")
 
 
+def test_another_data_set(results: Path, report: Report) -> None:
+    edit(results / "metrics/data.json", source="images", data_set="planets <b>", shape=[3, 64, 48])
+    html = report()
+    assert "models on planets &lt;b&gt;" in html
+    assert "FashionMNIST" not in html
+    assert "three channels of 64 \N{MULTIPLICATION SIGN} 48" in text_of(html)
+
+
 @pytest.mark.parametrize("chosen_on", ["test", "validation"])
 def test_images_that_decided(results: Path, report: Report, chosen_on: str) -> None:
     edit(results / "metrics/compare.json", chosen_on=chosen_on)

@@ -26,6 +26,15 @@ function largest(values) {
   return values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
 }
 
+// The largest and the smallest value. Not Math.max(...values): a browser may take no more than 65,536 arguments.
+function highest(values) {
+  return values.reduce((most, value) => Math.max(most, value), -Infinity);
+}
+
+function lowest(values) {
+  return values.reduce((least, value) => Math.min(least, value), Infinity);
+}
+
 // The cells that the window covers for the output at row and column. In the padding they lie outside of the map.
 function windowCells(layer, [, height, width], row, column) {
   const cells = [];

@@ -16,6 +16,8 @@ const images = data.images.map((image) => ({
   values: Float32Array.from(bytesOf(image.pixels), (byte) => byte / 255),
 }));
 const SOFTMAX = layers.length + 1;
+const IMAGE = data.input_shape; // channels, height, width
+const CHANNELS = IMAGE[0] === 3 ? ["red", "green", "blue"] : ["image"];
 
 const state = { image: 0, step: 1, unit: 0, row: 0, column: 0 };
 let outputs; // the image, and what each layer makes of it
@@ -63,11 +65,12 @@ function isClasses(step) {
 
 function unitName(step, unit) {
   if (isClasses(step)) return data.classes[unit];
-  return isMaps(stackOf(step)) ? `map ${unit}` : `unit ${unit}`;
+  if (!isMaps(stackOf(step))) return `unit ${unit}`;
+  return isGrey(step) && CHANNELS.length > 1 ? CHANNELS[unit] : `map ${unit}`;
 }
 
 function stepTitle(step, unit) {
-  const whole = ["Image", "Flatten", "Softmax"].includes(kindOf(step));
+  const whole = ["Image", "Flatten", "Softmax"].includes(kindOf(step)) && !(step === 0 && CHANNELS.length > 1);
   return whole ? titleOf(step) : `${titleOf(step)}, ${unitName(step, unit)}`;
 }
 
@@ -100,11 +103,11 @@ function storedOutputs(index) {
     const length = all.length / images.length;
     const part = all.subarray(index * length, (index + 1) * length);
     return {
-      shape: [length / count(layer.shape.slice(1)), ...layer.shape.slice(1)],
+      shape: [length / count(layer.size), ...layer.size],
       values: Float32Array.from(part, (value) => (value / 127) * layer.largest[index]),
     };
   });
-  return [{ shape: [1, 28, 28], values: images[index].values }, ...stored];
+  return [{ shape: IMAGE, values: images[index].values }, ...stored];
 }
 
 // ---- An image ----
@@ -128,7 +131,7 @@ function thumbnail(image) {
   const wrong = image.label !== null && predicted !== image.label;
   return h("label", { class: "thumbnail" },
     h("input", { type: "radio", name: "image", value: index, checked: index === 0, change: () => chooseImage(index) }),
-    canvasOf(image.values, 28, 28, { scale: 1, grey: true }),
+    imageOf(image.values, IMAGE),
     h("span", {}, image.label === null ? image.name : data.classes[image.label]),
     wrong ? h("span", { class: "wrong" }, `taken for ${data.classes[predicted]}`) : []);
 }
@@ -137,7 +140,7 @@ function chooseImage(index) {
   const image = images[index];
   stopSliding();
   state.image = index;
-  outputs = data.reason ? storedOutputs(index) : outputsOf(layers, { shape: [1, 28, 28], values: image.values });
+  outputs = data.reason ? storedOutputs(index) : outputsOf(layers, { shape: IMAGE, values: image.values });
   const { probabilities } = softmaxTerms(logits());
   const predicted = predictedClass(probabilities);
   byId("verdict").replaceChildren(
@@ -211,13 +214,16 @@ function unitButton(step, unit, look) {
   const colours = { scale: scaleOf(step), grey: isGrey(step) };
   const text = step === SOFTMAX ? percent(values[0]) : number(values[0], 2);
   const [content, says] = {
-    flatten: () => [
-      [canvasOf(stack.values, unitsOf(step), 1, { ...colours, class: "tall" }),
-        canvasOf(stack.values, 1, unitsOf(step), { ...colours, class: "long" })],
-      "all values in one row"],
+    flatten: () => {
+      const row = thinned(stack.values);
+      return [
+        [canvasOf(row, row.length, 1, { ...colours, class: "tall" }),
+          canvasOf(row, 1, row.length, { ...colours, class: "long" })],
+        "all values in one row"];
+    },
     maps: () => [
       canvasOf(values, stack.shape[1], stack.shape[2], colours),
-      `${unitName(step, unit)}, ${number(Math.min(...values), 2)} to ${number(Math.max(...values), 2)}`],
+      `${unitName(step, unit)}, ${number(lowest(values), 2)} to ${number(highest(values), 2)}`],
     numbers: () => [
       [h("span", { class: "name" }, isClasses(step) ? unitName(step, unit) : ""),
         step === SOFTMAX ? bar(values[0], 1)
@@ -294,7 +300,7 @@ function strongestPlace() {
   const stack = stackOf(state.step);
   if (!isMaps(stack)) return { row: 0, column: 0 };
   const values = unitOf(stack, state.unit);
-  const index = values.indexOf(Math.max(...values));
+  const index = values.indexOf(highest(values));
   return { row: Math.floor(index / stack.shape[2]), column: index % stack.shape[2] };
 }
 

@@ -124,6 +124,27 @@ function canvasOf(values, height, width, { scale, grey, ...attributes }) {
   });
 }
 
+// An image as it is: in colour if it has three channels.
+function imageOf(values, [channels, height, width], attributes = {}) {
+  if (channels === 1) return canvasOf(values, height, width, { scale: 1, grey: true, ...attributes });
+  const canvas = h("canvas", { width, height, ...attributes });
+  const context = canvas.getContext("2d");
+  const picture = context.createImageData(width, height);
+  const plane = height * width;
+  for (let place = 0; place < plane; place++) {
+    const colour = [0, 1, 2].map((channel) => Math.round(255 * values[channel * plane + place]));
+    picture.data.set([...colour, 255], 4 * place);
+  }
+  context.putImageData(picture, 0, 0);
+  return canvas;
+}
+
+// Every so many-th of the values, where there are more than a picture can be long.
+function thinned(values, most = 8192) {
+  const every = Math.ceil(values.length / most);
+  return values.filter((_, index) => index % every === 0);
+}
+
 // The row and column of a grid that a pointer is on; the grid may have a border of so many cells.
 function cellUnder(event, element, [rows, columns], [borderRows, borderColumns]) {
   const box = element.getBoundingClientRect();

@@ -31,7 +31,8 @@ function sheetsOf(layer, step) {
     if (tile >= units * parts) return;
     [chosen[0], chosen[1]] = [row, column];
     const reads = layer.kernel || height * width > 1 ? "map" : "input";
-    const name = parts === 1 ? unitName(step, tile) : `${unitName(step, row)}, weights for ${reads} ${column}`;
+    const read = isGrey(step - 1) && CHANNELS.length > 1 ? CHANNELS[column] : `${reads} ${column}`;
+    const name = parts === 1 ? unitName(step, tile) : `${unitName(step, row)}, weights for ${read}`;
     for (const { when, view } of sides) {
       view.mark(row * (height + gap), column * (width + gap), height, width);
       view.setAttribute("aria-label", `${titleOf(step)}, ${when.toLowerCase()} training: ${name}`);

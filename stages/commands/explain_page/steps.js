@@ -11,14 +11,16 @@ const TINY = 64;
 const STEPS = {
   Image(view) {
     const image = images[state.image];
-    const output = outputView(view, 280, "28 \u00d7 28 pixels");
+    const [channels, height, width] = IMAGE;
+    const pixels = unitOf(view.output, view.unit);
+    const output = outputView(view, 280, `${times(height, width)} pixels`);
     const around = numberGrid(7, 49, "the pixels around that place", 2);
     const text = h("p", { role: "status" });
     showPlace = () => {
       const cells = Array.from({ length: 49 }, (_, index) =>
         [state.row + Math.floor(index / 7) - 3, state.column + (index % 7) - 3]);
-      const isInside = ([row, column]) => row >= 0 && row < 28 && column >= 0 && column < 28;
-      const values = cells.map((cell) => (isInside(cell) ? image.values[cell[0] * 28 + cell[1]] : 0));
+      const isInside = ([row, column]) => row >= 0 && row < height && column >= 0 && column < width;
+      const values = cells.map((cell) => (isInside(cell) ? pixels[cell[0] * width + cell[1]] : 0));
       output.show();
       around.show(values, 1, true);
       around.places.forEach((place, index) => {
@@ -28,11 +30,17 @@ const STEPS = {
       text.replaceChildren(`${placeText()}: ${Math.round(values[24] * 255)} / 255 = `, figure(values[24]));
     };
     return [
-      h("p", {}, "One grey channel of 28 \u00d7 28 pixels. Each is a whole number from 0 (black) to 255 (white), " +
+      h("p", {}, (channels === 1 ? `One grey channel of ${times(height, width)} pixels. ` +
+        "Each is a whole number from 0 (black) to 255 (white), "
+        : `Three channels, red, green and blue, of ${times(height, width)} pixels each. ` +
+        "Each is a whole number from 0 (none of this colour) to 255 (all of it), ") +
         "divided by 255: the network reads numbers from 0 to 1."),
+      channels > 1 ? toolbar(view) : [],
       h("div", { class: "sides" },
         image.photo ? picture(h("img", { src: image.photo, alt: image.name }), `${image.name} as it is. The network ` +
-          `sees it cut to the garment, shrunk and in grey${image.inverted ? ", inverted." : "."}`) : [],
+          `sees it ${image.how}.`) : [],
+        channels > 1 ? picture(h("div", { class: "map", style: `width: 280px; aspect-ratio: ${width} / ${height}` },
+          imageOf(image.values, IMAGE)), "The channels together") : [],
         output, picture(around, text)),
     ];
   },
@@ -42,7 +50,7 @@ const STEPS = {
     const channels = channelsOf(layer, input, unit);
     const shown = channels.slice(0, MOST_PARTS);
     const cells = layer.kernel[0] * layer.kernel[1];
-    const nameOf = (channel) => (step === 1 ? "image" : `map ${channel}`);
+    const nameOf = (channel) => (step === 1 ? CHANNELS[channel] : `map ${channel}`);
     const output = outputView(view, LARGE);
     const rows = shown.map((channel) => channelRow(view, channel, nameOf(channel), shown.length === 1 ? 196 : SMALL));
     const total = totalLine();
@@ -57,11 +65,12 @@ const STEPS = {
         h("strong", {}, figure(terms.value)));
     };
     const one = channels.length === 1;
+    const what = step === 1 ? "channel" : "map";
     return [
       h("p", {}, `A window of ${times(...layer.kernel)} slides over ` +
-        `${one ? "the input" : `each of ${channels.length} maps`}. At each place the ${plural(cells, "value")} under ` +
-        `it are multiplied by the weights of the kernel${one ? "" : " for that map"}. All products and the bias add ` +
-        "up to one value of the output." +
+        `${one ? "the input" : `each of ${channels.length} ${what}s`}. At each place the ${plural(cells, "value")} under ` +
+        `it are multiplied by the weights of the kernel${one ? "" : ` for that ${what}`}. All products and the bias ` +
+        "add up to one value of the output." +
         (Math.max(...layer.padding) ? " The hatched border is padding: zeros." : "")),
       sizeFormula(layer, input), toolbar(view, { slides: true }),
       h("div", { class: "convolution" }, output, total,
@@ -117,8 +126,8 @@ const STEPS = {
     if (!isMaps(input)) return h("p", {}, "The values stand in one row already.");
     const [channels, height, width] = input.shape;
     const maps = Array.from({ length: Math.min(channels, MOST_PARTS) }, (_, channel) =>
-      mapView(unitOf(input, channel), [height, width], { ...view.from, label: `map ${channel}`, size: TINY }));
-    const strongest = output.values.indexOf(Math.max(...output.values));
+      mapView(unitOf(input, channel), [height, width], { ...view.from, label: unitName(view.step - 1, channel), size: TINY }));
+    const strongest = output.values.indexOf(highest(output.values));
     const slider = h("input", {
       type: "range", id: "index", min: 0, max: length - 1, value: strongest, "aria-label": "place in the row",
       input: () => showPlace(),
@@ -129,7 +138,7 @@ const STEPS = {
       const channel = Math.floor(index / (height * width));
       const [row, column] = [Math.floor(index / width) % height, index % width];
       maps.forEach((map, other) => map.mark(row, column, Number(other === channel), 1));
-      total.show(`Number ${index} of the row is map ${channel}, row ${row}, column ${column}: ` +
+      total.show(`Number ${index} of the row is ${unitName(view.step - 1, channel)}, row ${row}, column ${column}: ` +
         `${channel} \u00b7 ${height * width} + ${row} \u00b7 ${width} + ${column} = ${index}. Its value is `,
       figure(output.values[index]));
     };
@@ -138,7 +147,7 @@ const STEPS = {
         `${times(channels, height, width)} = ${length} numbers, the feature vector that a linear layer can read. ` +
         "Nothing is computed."),
       h("div", { class: "flattened" }, maps),
-      canvasOf(output.values, 1, length, { ...view.to, class: "strip", role: "img", "aria-label": "the row" }), slider,
+      canvasOf(thinned(output.values), 1, thinned(output.values).length, { ...view.to, class: "strip", role: "img", "aria-label": "the row" }), slider,
       total,
     ];
   },
@@ -148,7 +157,7 @@ const STEPS = {
     const shape = mapsBehind(step);
     const [parts, height, width] = shape;
     const partName = (part) =>
-      (height * width === 1 ? unitName(step - 1, part) : parts === 1 ? "image" : `map ${part}`);
+      (height * width === 1 ? unitName(step - 1, part) : mapName(step, part, parts));
     const terms = linearTerms(layer, input, unit, parts);
     const ranked = terms.sums.map((value, part) => ({ part, sum: value }));
     ranked.sort((first, second) => Math.abs(second.sum) - Math.abs(first.sum));
@@ -368,6 +377,12 @@ function partTable({ layer, input, from }, terms, ranked, [parts, height, width]
     map(terms.products, part, { scale: largestProduct }, "products"), result(value)]));
 }
 
+// What a linear layer calls a map behind the vector that it reads.
+function mapName(step, part, parts) {
+  if (isGrey(step - 1) && CHANNELS.length > 1) return CHANNELS[part];
+  return parts === 1 ? "image" : `map ${part}`;
+}
+
 // What each map gives to each class: the products of its values with the weights of the class, added up.
 function contributions({ step, unit, layer, input }, parts, partName) {
   const units = Array.from({ length: layer.shape[0] }, (_, other) => linearTerms(layer, input, other, parts));
@@ -379,7 +394,7 @@ function contributions({ step, unit, layer, input }, parts, partName) {
     valueCell(valueOf(terms), rowScale, { digits: 2, chosen: other === unit })));
   const shown = Array.from({ length: Math.min(parts, MOST_PARTS) }, (_, part) => part);
   return [
-    h("h3", {}, `What each ${partName(0).split(" ")[0]} gives to each ${isClasses(step) ? "class" : "unit"}`),
+    h("h3", {}, `What each ${isGrey(step - 1) ? "channel" : partName(0).split(" ")[0]} gives to each ${isClasses(step) ? "class" : "unit"}`),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "contributions" },
       h("table", { class: "contributions" },
         h("caption", {}, "Red speaks for it, blue against it. Each column adds up to its last row."),

@@ -44,6 +44,11 @@ class Split:
         _, channels, height, width = self.images_NCHW.shape
         return channels, height, width
 
+    @property
+    def shown_as(self) -> str:
+        """What titles of pictures call the images: drawn ones `synthetic`, others by the name of their data set."""
+        return self.source if self.source == "synthetic" else self.data_set
+
     def to(self, device: torch.device) -> "Split":
         """Return the split in the memory of `device`."""
         return replace(self, images_NCHW=self.images_NCHW.to(device), labels_N=self.labels_N.to(device))

@@ -32,7 +32,8 @@ def summary() -> str:
         for name, row in models.items()
     )
     table.index = pd.Index(models)
-    return f"Test images of {comparison['source']}:\n{table.to_string()}\n\n{verdicts(comparison)}"
+    data_set = comparison.get("data_set", comparison["source"])
+    return f"Test images of {data_set}:\n{table.to_string()}\n\n{verdicts(comparison)}"
 
 
 def verdicts(comparison: dict[str, Any]) -> str:
