@@ -449,7 +449,7 @@ def test_unused_weights(train_ours: Callable[..., tuple[str, str]], run_stage: R
     assert run_stage(*train_ours(layers, "self.layers[0](x.flatten(1))")).returncode == 0
     with pytest.raises(UserError, match=r"layers\.1\.weight.*train\.processes"):
         check_training(
-            build_model("ours", 10, 10),
+            build_model("ours", GREY_28, 10, 10),
             model_params("ours"),
             load_split("data/prepared/train.safetensors"),
             World(0, 2),

@@ -252,7 +252,7 @@ calls = 0
 class Ours(nn.Module):
     calls = 0
 
-    def __init__(self, hidden_units, num_classes):
+    def __init__(self, input_shape, hidden_units, num_classes):
         super().__init__()
         self.calls, self.seen, self.noise = 0, [], torch.Generator()
         self.act, self.kind = lambda x: x, torch.float32
