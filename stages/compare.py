@@ -26,7 +26,7 @@ from stages.lib.base.params import load_params
 from stages.lib.base.tensors import load_arrays
 from stages.lib.base.versions import check_versions
 from stages.lib.results.calibration import Bin, calibration_error_pct, reliability_bins
-from stages.lib.results.statistics import SIGNIFICANCE, PairedTest, holm, mcnemar_test, wilson_interval
+from stages.lib.results.statistics import holm, mcnemar_test, verdict, wilson_interval
 from stages.lib.results.summary import verdicts
 from stages.lib.results.tables import read_table
 
@@ -155,14 +155,6 @@ def compare_pairs(outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:
         }
         for (first, second), test, p_value in zip(pairs, tests, adjusted, strict=True)
     ]
-
-
-def verdict(first: str, second: str, test: PairedTest, p_value: float) -> str:
-    """Say which of two models is better, if chance alone would seldom give such a difference."""
-    if p_value >= SIGNIFICANCE:
-        return f"{first} and {second} cannot be told apart"
-    ahead, behind = (first, second) if test.only_first > test.only_second else (second, first)
-    return f"{ahead} is better than {behind}"
 
 
 def choose(names: list[str], by: str) -> tuple[str, str]:

@@ -1,44 +1,45 @@
 """One HTML file that shows it all: `make report`, or `python -m stages.commands.report`.
 
 No stage: it reads what the stages wrote and where that came from, and writes `report.html`, with pictures, styles and
-script inside. The file needs no network and no other file. Takes about a second.
+script inside. The file needs no network and no other file. Takes about a second. With `--markdown BASE` it prints what
+changed since the commit BASE instead, for a pull request (changes.py).
 """
 
 import argparse
 import base64
-import json
 import platform
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from stages.commands import outputs
+from stages.commands import changes, outputs
+from stages.commands.state import PARAMS, changed, flat, git_state
 from stages.commands.yaml_files import load_yaml
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.lock import read_lock, recorded_versions
-from stages.lib.base.params import MODEL_NAME
 from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
 from stages.lib.results.summary import ABOUT, pair_text
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
-PARAMS = Path("params.yaml")
 FAR_POINTS = 2  # a gap between two accuracies, in points of percent, that the report takes for large
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
 
 def main() -> None:
     """Gather, fill in, write."""
-    output = parse_output()
-    write_text(output, render())
-    print(f"wrote {output} ({output.stat().st_size / 1024:,.0f} KiB): open it in any browser")
+    options = parse_options()
+    if options.markdown and not options.output:
+        print(changes.render(options.markdown, options.repository), end="")
+        return
+    output: Path = options.output or Path("report.html")
+    write_text(output, changes.render(options.markdown, options.repository) if options.markdown else render())
+    where = "" if options.markdown else ": open it in any browser"
+    print(f"wrote {output} ({output.stat().st_size / 1024:,.0f} KiB){where}")
 
 
 def render() -> str:
@@ -147,32 +148,6 @@ def speed_chart(
         return picture(path, "Accuracy of each model against training time and images per second.")
 
 
-def changed(compared: list[str]) -> list[str] | None:
-    """Ask DVC which files, parameters and commands are no longer those of the run; None where DVC cannot tell.
-
-    Data and models that are not here do not count. Of a model that was taken out DVC says nothing.
-    """
-    if not Path(".dvc").is_dir():
-        return None
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if done.returncode != 0:
-        return None
-    models = {key for key in load_yaml(PARAMS) if MODEL_NAME.fullmatch(str(key))}
-    names = {f"{model} in params.yaml" for model in models ^ set(compared)}
-    pipeline = load_yaml(Path("dvc.yaml"))["stages"]
-    names |= {f"{stage}, which is frozen" for stage, each in pipeline.items() if each.get("frozen")}
-    for stage, changes in json.loads(done.stdout).items():
-        for change in changes:
-            if change == "changed command":
-                names.add(f"the command of {stage}")
-            elif isinstance(change, dict):
-                for path, state in {**change.get("changed deps", {}), **change.get("changed outs", {})}.items():
-                    names |= {f"{key} in {path}" for key in state} if isinstance(state, dict) else set()
-                    names |= {path} if state == "modified" else set()
-    return sorted(names)
-
-
 def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each parameter with the value that the stages ran with, and the one in params.yaml now."""
     now = dict(flat(load_yaml(PARAMS)))
@@ -197,49 +172,20 @@ def versions(lock: dict[str, Any]) -> list[dict[str, str]]:
     return [{"library": library, "used": used[library], "now": installed_version(library)} for library in used]
 
 
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings, named as DVC names them: `model_1.lr`."""
-    if not isinstance(value, dict):
-        yield prefix, value
-        return
-    for key, inner in value.items():
-        yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
-
-
-def git_state() -> dict[str, Any]:
-    """Return the commit that is checked out and what differs from it; empty where the project is no git repository."""
-    top = git("rev-parse", "--show-toplevel")
-    if not top or Path(top).resolve() != Path.cwd().resolve():  # an unpacked archive may lie inside another repository
-        return {}
-    log = git("log", "-1", "--format=%H%n%cs%n%s")
-    if not log:
-        return {}
-    revision, date, subject = log.split("\n", 2)
-    return {
-        "revision": revision,
-        "date": date,
-        "subject": subject,
-        "changes": (git("status", "--porcelain") or "").splitlines(),
-    }
-
-
-def git(*arguments: str) -> str | None:
-    """Return what a git command prints; None where it fails or there is no git."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    return done.stdout.rstrip("\n") if done.returncode == 0 else None
-
-
-def parse_output() -> Path:
-    """Return where to write, from the command line."""
+def parse_options() -> argparse.Namespace:
+    """Return what to write, and where, from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages.commands.report", description="Write the results as one HTML file."
+        prog="python -m stages.commands.report", description="Write the results as one HTML file, or what changed."
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
-    output: Path = parser.parse_args().output
-    return output
+    parser.add_argument("-o", "--output", type=Path, help="default: report.html; with --markdown: standard output")
+    parser.add_argument("--markdown", metavar="BASE", help="what changed since the commit BASE, as Markdown of GitHub")
+    parser.add_argument(
+        "--repository",
+        metavar="ADDRESS",
+        default=changes.address_of_repository(),
+        help="where readers find its pictures: https://github.com/OWNER/NAME; on a runner of GitHub its own",
+    )
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

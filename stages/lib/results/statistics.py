@@ -27,6 +27,22 @@ def wilson_interval(correct: int, images: int) -> tuple[float, float]:
     return max(low, 0.0) * 100, min(high, 1.0) * 100
 
 
+def difference_interval(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Return `second` less `first`, accuracies with their intervals by Wilson, and the interval of the difference.
+
+    Taken for independent, as where only the accuracies are known: on the same images the true interval is shorter.
+
+    Source: R. G. Newcombe, Interval estimation for the difference between independent proportions, Statistics in
+    Medicine 17 (1998), method 10.
+    """
+    difference = second[0] - first[0]
+    below = math.hypot(second[0] - second[1], first[2] - first[0])
+    above = math.hypot(second[2] - second[0], first[0] - first[1])
+    return difference, difference - below, difference + above
+
+
 @dataclass(frozen=True)
 class PairedTest:
     """Two models on the same images: how many only one of them gets right, and how likely that is by chance."""
@@ -48,6 +64,14 @@ def mcnemar_test(first_correct_N: NDArray[np.bool_], second_correct_N: NDArray[n
     # Both tails of a binomial with even odds; with no more than chance between them they meet, and overlap.
     tail = float(bdtr(min(only_first, only_second), disagreements, 0.5))
     return PairedTest(only_first, only_second, p_value=min(2 * tail, 1.0))
+
+
+def verdict(first: str, second: str, test: PairedTest, p_value: float) -> str:
+    """Say which of two models is better, if chance alone would seldom give such a difference."""
+    if p_value >= SIGNIFICANCE:
+        return f"{first} and {second} cannot be told apart"
+    ahead, behind = (first, second) if test.only_first > test.only_second else (second, first)
+    return f"{ahead} is better than {behind}"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

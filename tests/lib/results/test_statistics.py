@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from stages.lib.results.statistics import SIGNIFICANCE, holm, mcnemar_test, wilson_interval
+from stages.lib.results.statistics import SIGNIFICANCE, difference_interval, holm, mcnemar_test, wilson_interval
 
 
 def correct(both: int, only_first: int, only_second: int, neither: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -33,6 +33,18 @@ def test_published_intervals(correct: int, images: int, low: float, high: float)
 def test_interval_of_scipy(counts: tuple[int, int]) -> None:
     interval = binomtest(*counts).proportion_ci(0.95, method="wilson")
     assert wilson_interval(*counts) == pytest.approx((100 * interval.low, 100 * interval.high), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [((48, 80), (56, 70), (20.0, 5.24, 33.39)), ((3, 10), (9, 10), (60.0, 17.05, 80.90))],
+)
+def test_published_differences(
+    first: tuple[int, int], second: tuple[int, int], expected: tuple[float, float, float]
+) -> None:
+    # R. G. Newcombe, Interval estimation for the difference between independent proportions, Stat. Med. 17 (1998)
+    figures = [(100 * correct / images, *wilson_interval(correct, images)) for correct, images in (first, second)]
+    assert difference_interval(*figures) == pytest.approx(expected, abs=0.006)
 
 
 def test_interval_within_0_and_100() -> None:

@@ -1,0 +1,80 @@
+"""What git and DVC say of the project's folder."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages.commands.yaml_files import load_yaml
+from stages.lib.base.params import MODEL_NAME
+
+PARAMS = Path("params.yaml")
+
+
+def changed(compared: list[str]) -> list[str] | None:
+    """Ask DVC which files, parameters and commands are no longer those of the run; None where DVC cannot tell.
+
+    Data and models that are not here do not count. Of a model that was taken out DVC says nothing.
+    """
+    if not Path(".dvc").is_dir():
+        return None
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode != 0:
+        return None
+    models = {key for key in load_yaml(PARAMS) if MODEL_NAME.fullmatch(str(key))}
+    names = {f"{model} in params.yaml" for model in models ^ set(compared)}
+    pipeline = load_yaml(Path("dvc.yaml"))["stages"]
+    names |= {f"{stage}, which is frozen" for stage, each in pipeline.items() if each.get("frozen")}
+    for stage, changes in json.loads(done.stdout).items():
+        for change in changes:
+            if change == "changed command":
+                names.add(f"the command of {stage}")
+            elif isinstance(change, dict):
+                for path, state in {**change.get("changed deps", {}), **change.get("changed outs", {})}.items():
+                    names |= {f"{key} in {path}" for key in state} if isinstance(state, dict) else set()
+                    names |= {path} if state == "modified" else set()
+    return sorted(names)
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit that is checked out and what differs from it; empty where the project is no git repository."""
+    top = git("rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != Path.cwd().resolve():  # an unpacked archive may lie inside another repository
+        return {}
+    log = git("log", "-1", "--format=%H%n%cs%n%s")
+    if not log:
+        return {}
+    revision, date, subject = log.split("\n", 2)
+    return {
+        "revision": revision,
+        "date": date,
+        "subject": subject,
+        "changes": (git("status", "--porcelain") or "").splitlines(),
+    }
+
+
+def git(*arguments: str) -> str | None:
+    """Return what a git command prints; None where it fails or there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings, named as DVC names them: `model_1.lr`."""
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
