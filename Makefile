@@ -1,7 +1,7 @@
 # make run         set up, then run the whole pipeline
 # make model       add a model: make model NAME=model_3 ARCH=resnet
 # make experiments list the experiments of this commit, with the columns that matter; OPTIONS=-A: of all commits
-# make report      write report.html from the results
+# make report      write report.html from the results; OPTIONS="--markdown main": print what changed since main instead
 # make explain     write explain.html: look inside the best model; OPTIONS="--model model_1 --image shirt.png"
 # make lecture     run the walk-through and write it with its outputs, docs/walkthrough.ipynb
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
@@ -12,6 +12,7 @@
 # make mutate      change the code that decides results, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters, the data and the committed results?
 # make lock        make requirements.txt again from pyproject.toml, and versions.toml from it
+# make setup       make .venv; TORCH=cpu: without CUDA, 1.9 GB instead of 6.4; TORCH=none: without torch, to write reports
 # make clean       remove what was set up and trained; downloads stay in the user's cache
 
 PYTHON ?= python3
@@ -19,6 +20,7 @@ BIN := .venv/bin
 # In the order of the files, not by their number of tests: some of the longest hold one test alone.
 PYTEST := python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 SETUP := $(BIN)/.installed
+CUDA := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run model experiments report explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
@@ -34,7 +36,7 @@ experiments: setup
 	@dvc exp show $(OPTIONS) --only-changed --drop '(?!Experiment|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+|evaluate|compare|confusion)\b)'
 
 report: setup
-	@python -m stages.commands.report
+	@python -m stages.commands.report $(OPTIONS)
 
 explain: setup
 	@python -m stages.commands.explain $(OPTIONS)
@@ -75,12 +77,22 @@ setup: $(SETUP)
 
 # uv installs in seconds what takes pip minutes. It comes from the same hash-locked file as all the rest. Compiled at
 # once, modules load in half the time: importing is most of what a stage without a training does.
+#
+# On Linux the torch of the lock is built for CUDA, and cannot be imported without those 4 GB. TORCH=cpu takes the same
+# version from PyTorch's wheels for CPUs, whose place uv knows; they are other files, so their hashes are those that
+# PyTorch lists for them, and all other packages keep those of the lock.
 $(SETUP): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	@awk '/^uv==/ {on=1} on; on && !/\\$$/ {exit}' requirements.txt > .venv/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.txt
+	@awk '/^[^ ]/ {skip = "$(TORCH)" && /$(CUDA)/} !skip' requirements.txt > .venv/lock.txt
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes .venv/lock.txt
+ifeq ($(TORCH),cpu)
+	@grep -oE '^torch(vision)?==[^ ]+' requirements.txt > .venv/torch.in
+	$(BIN)/uv pip compile --quiet --no-deps --generate-hashes --torch-backend cpu --python $(BIN)/python --output-file .venv/torch.txt .venv/torch.in
+	$(BIN)/uv pip install --quiet --no-deps --compile-bytecode --require-hashes --torch-backend cpu --python $(BIN)/python --requirement .venv/torch.txt
+endif
 	@touch $@
 
 lock: setup

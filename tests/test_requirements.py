@@ -1,6 +1,7 @@
 """requirements.txt and versions.toml against pyproject.toml: everything pinned, hashed, within its range."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from collections import defaultdict
@@ -42,6 +43,31 @@ def test_locked_within_its_range(wanted: Requirement) -> None:
 def test_every_version_has_a_hash() -> None:
     assert len(ENTRIES) > len(WANTED)
     assert [entry for entry in ENTRIES if "--hash=sha256:" not in entry] == []
+
+
+@pytest.mark.parametrize("torch", ["", "none", "cpu"])
+def test_setup_without_cuda(tmp_path: Path, torch: str) -> None:
+    """What `make setup` installs, with a Python that installs nothing."""
+    for file in ("Makefile", "requirements.txt"):
+        shutil.copy(PROJECT / file, tmp_path)
+    python = tmp_path / "python"
+    copies = 'mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/uv'
+    python.write_text(f'#!/bin/sh\necho "$@" >> calls\n[ "$2" = venv ] && {{ {copies}; }}\nexit 0\n')
+    python.chmod(0o755)
+    make = ["make", "setup", f"TORCH={torch}", "PYTHON=./python"]
+    subprocess.run(make, cwd=tmp_path, capture_output=True, check=True)
+
+    locked = re.split(r"\n(?=[A-Za-z0-9])", (tmp_path / ".venv/lock.txt").read_text().strip())
+    left_out = {entry.split("==")[0] for entry in {*ENTRIES} - {*locked}}
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert {*locked} <= {*ENTRIES}
+    assert not torch or {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-bindings"} <= left_out
+    assert {name for name in left_out if not re.match("(torch|triton|nvidia|cuda)", name)} == set()
+    assert all("--require-hashes" in call for call in calls if " install " in call or " sync " in call)
+    assert any("--torch-backend cpu" in call for call in calls) is (torch == "cpu")
+    if torch == "cpu":
+        wanted = (tmp_path / ".venv/torch.in").read_text().split()
+        assert wanted == [f"{library}=={VERSIONS[library]}" for library in ("torch", "torchvision")]
 
 
 def test_no_address_of_an_index() -> None:

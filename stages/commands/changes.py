@@ -173,8 +173,11 @@ def model_rows(before: State, now: State) -> list[dict[str, Any]]:
     tables = [block(state.tree(COMPARISON), "models") for state in (before, now)]
     names = [*tables[1], *(name for name in tables[0] if name not in tables[1])]
     comparable = test_images(before) == test_images(now)
-    rows = [{"name": name, "before": block(tables[0], name), "now": block(tables[1], name)} for name in names]
-    return [row | judge(row["before"], row["now"], comparable) for row in rows]
+    figures = {name: (block(tables[0], name), block(tables[1], name)) for name in names}
+    return [
+        {"name": name, "before": first, "now": second, **judge(first, second, comparable)}
+        for name, (first, second) in figures.items()
+    ]
 
 
 def judge(before: dict[str, Any], now: dict[str, Any], comparable: bool) -> dict[str, Any]:
