@@ -2,6 +2,7 @@
 # make model       add a model: make model NAME=model_3 ARCH=resnet
 # make experiments list the experiments of this commit, with the columns that matter; OPTIONS=-A: of all commits
 # make report      write report.html from the results; OPTIONS="--markdown main": print what changed since main instead
+# make card        write docs/model_card.md: data, parameters, figures and limits of the best model
 # make explain     write explain.html: look inside the best model; OPTIONS="--model model_1 --image shirt.png"
 # make lecture     run the walk-through and write it with its outputs, docs/walkthrough.ipynb
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
@@ -23,7 +24,7 @@ SETUP := $(BIN)/.installed
 CUDA := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run model experiments report explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
+.PHONY: run model experiments report card explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.commands.run
@@ -37,6 +38,9 @@ experiments: setup
 
 report: setup
 	@python -m stages.commands.report $(OPTIONS)
+
+card: setup
+	@python -m stages.commands.card
 
 explain: setup
 	@python -m stages.commands.explain $(OPTIONS)
@@ -71,6 +75,7 @@ check: setup
 
 check-lock: setup
 	@python -m stages.commands.verify --no-run
+	@python -m stages.commands.card --check
 	@echo "dvc.lock matches the code, the parameters, and the data and results that were looked at"
 
 setup: $(SETUP)
