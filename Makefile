@@ -102,7 +102,7 @@ endif
 
 lock: setup
 	uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest --python-version 3.11 --no-header --no-emit-index-url \
-	  --no-emit-find-links --extra dev --output-file requirements.txt pyproject.toml
+	  --no-emit-find-links --extra cluster --extra dev --output-file requirements.txt pyproject.toml
 	@python -m stages.commands.lock_versions
 
 clean:

@@ -17,7 +17,8 @@ from tests.helpers import PROJECT
 LOCK = (PROJECT / "requirements.txt").read_text()
 ABOUT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 VERSIONS = tomllib.loads((PROJECT / "versions.toml").read_text())
-WANTED = [Requirement(text) for text in [*ABOUT["dependencies"], *ABOUT["optional-dependencies"]["dev"]]]
+EXTRAS = ABOUT["optional-dependencies"]
+WANTED = [Requirement(text) for text in [*ABOUT["dependencies"], *EXTRAS["cluster"], *EXTRAS["dev"]]]
 ENTRIES = re.split(r"\n(?=[A-Za-z0-9])", LOCK.strip())
 OLDEST_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0"}  # the one that the results are made with
 
