@@ -1,6 +1,7 @@
 # make run         set up, then run the whole pipeline
 # make model       add a model: make model NAME=model_3 ARCH=resnet
 # make experiments list the experiments of this commit, with the columns that matter; OPTIONS=-A: of all commits
+# make search      search for better hyperparameters, as search.yaml says; OPTIONS="--workers 4"
 # make report      write report.html from the results; OPTIONS="--markdown main": print what changed since main instead
 # make card        write docs/model_card.md: data, parameters, figures and limits of the best model
 # make explain     write explain.html: look inside the best model; OPTIONS="--model model_1 --image shirt.png"
@@ -24,7 +25,7 @@ SETUP := $(BIN)/.installed
 CUDA := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run model experiments report card explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
+.PHONY: run model experiments search report card explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.commands.run
@@ -35,6 +36,9 @@ model: setup
 # Parameters that differ, and how well each model does.
 experiments: setup
 	@dvc exp show $(OPTIONS) --only-changed --drop '(?!Experiment|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+|evaluate|compare|confusion)\b)'
+
+search: setup
+	@python -m stages.commands.search $(OPTIONS)
 
 report: setup
 	@python -m stages.commands.report $(OPTIONS)
@@ -106,4 +110,4 @@ lock: setup
 	@python -m stages.commands.lock_versions
 
 clean:
-	rm -rf .venv data models logs report.html explain.html .mutation .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv data models logs searches report.html explain.html .mutation .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache

@@ -183,10 +183,14 @@ def set_source(source: str) -> None:
 
 
 def trainings_at_once(params: Params) -> int:
-    """Return for how many trainings there are CPUs: those that this process may use, perhaps not all there are."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return for how many trainings there are CPUs."""
     threads = max(map(params.threads, params.models), default=1)
-    return cpus // (threads * params.train.processes)
+    return usable_cpus() // (threads * params.train.processes)
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use, perhaps not all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def train_together(workers: int) -> int:

@@ -6,6 +6,7 @@ and what is allowed.
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -199,8 +200,15 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """
     yaml = YAML(typ="safe", pure=True)  # reads `1e-3` as a number, as DVC does; PyYAML reads a string
     yaml.Composer = PlainComposer
-    tree = read_yaml(yaml, path)
+    return check_params(read_yaml(yaml, path), path)
 
+
+def check_params(tree: Mapping[str, Any], path: str | Path = "params.yaml") -> Params:
+    """Return the parameters that the keys and values of `tree` are.
+
+    Raises:
+        UserError: a key or value is not what it must be; it names `path`.
+    """
     models = sorted((key for key in tree if MODEL_NAME.fullmatch(str(key))), key=_by_number)
     if "models" in tree:  # our own name for all blocks of models
         raise UserError(f"{path}: unknown key models; each model has a block of its own, such as model_0")

@@ -1,0 +1,452 @@
+"""Search for better hyperparameters: `make search`, or `python -m stages.commands.search search.yaml`.
+
+Optuna proposes values, each trial is a `dvc exp run` on a worker of Dask, and what comes of it is an experiment like
+any other. The trials stand in a journal: a search that was interrupted anywhere goes on when it is started again.
+
+Without `--scheduler` the workers are processes here, and share this repository and DVC's cache. With it they are
+wherever Dask's are, and share a git remote and the DVC remote of the commit. Both run the same code.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from stages.commands.run import usable_cpus
+from stages.commands.search_plan import Plan, read_plan
+from stages.lib.base.errors import UserError, exit_cleanly, printable
+from stages.lib.base.files import write_csv
+from stages.lib.base.versions import installed_version, read_versions
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+SCRATCH = Path(".dvc/tmp/search")  # clones of the workers here
+SEARCHES = Path("searches")  # a folder for each search, by its name: journal, table, pictures
+PATIENCE = 60  # seconds without any worker until the search gives up
+SHOWN = 10  # trials in the table that is printed
+REASON = "why trial {} failed"  # by which name the journal keeps it
+AUTHOR = {"name": "search", "email": "search@localhost"}  # of experiments, where git does not know who you are
+Trial = dict[str, Any]
+Answer = dict[str, Any]
+
+
+def main() -> None:
+    """Read the plan, run its trials, show what came of them."""
+    arguments = parse_arguments()
+    plan, params = read_plan(arguments.plan)
+    try:
+        import distributed  # noqa: F401
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: `make setup`, or pip install '.[cluster]'") from None
+    workers = arguments.workers or max(usable_cpus() // (params.threads(plan.model) * params.train.processes), 1)
+    folder = SEARCHES / plan.name
+    with alone_in(folder):
+        place = shared_place(plan, arguments)
+        study = open_study(plan, place, folder)
+        with workers_of(plan, arguments.scheduler, workers) as client:
+            search(plan, study, client, place)
+            bring_home([trial_name(plan, trial) for trial in finished(study)], place)
+            report(plan, study, folder)
+            if not arguments.no_test:
+                test_winner(plan, study, client, place)
+
+
+def parse_arguments() -> Namespace:
+    """Return what the command line says."""
+    parser = ArgumentParser(prog="python -m stages.commands.search", description="Search for better hyperparameters.")
+    parser.add_argument("plan", nargs="?", type=Path, default=Path("search.yaml"), help="a file such as search.yaml")
+    parser.add_argument("--workers", type=int, help="trainings at a time here; as many as fit the CPUs unless given")
+    parser.add_argument("--scheduler", help="of a Dask cluster, such as tcp://10.0.0.1:8786")
+    parser.add_argument("--git-remote", default="origin", help="with --scheduler: what driver and workers share")
+    parser.add_argument("--no-test", action="store_true", help="do not look at the test images at the end")
+    return parser.parse_args()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the search in `folder` for this process.
+
+    Raises:
+        UserError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another process runs the search in {folder}; wait until it ends") from None
+
+
+# Where the trials come from, and where they go
+
+
+def shared_place(plan: Plan, arguments: Namespace) -> dict[str, Any]:
+    """Return what workers must know to make experiments of this commit, and give the commit to the git remote.
+
+    Raises:
+        UserError: there are edits that are not committed, or nothing to share data by.
+    """
+    edited = [line[3:] for line in git("status", "--porcelain", "--untracked-files=no").splitlines()]
+    edited = [path for path in edited if Path(path) != arguments.plan]
+    if edited:
+        raise UserError(f"{edited[0]} has edits that are not committed, and trials start from the commit: commit first")
+    commit, ref = git("rev-parse", "HEAD"), f"refs/search/{plan.name}"
+    remote, storage = str(Path.cwd()), dvc("cache", "dir").strip()
+    if arguments.scheduler:
+        storage = ""
+        if "remote" not in git("config", "--blob", "HEAD:.dvc/config", "--get-regexp", r"core\.remote", check=False):
+            what = "workers elsewhere need a DVC remote that is in the commit"
+            raise UserError(f"{what}: `dvc remote add --default storage ...`, and commit .dvc/config")
+        remote = git("remote", "get-url", arguments.git_remote, check=False) or arguments.git_remote
+    git("push", "--quiet", "--force", remote, f"{commit}:{ref}")
+    author = [git("config", f"user.{key}", check=False) or default for key, default in AUTHOR.items()]
+    versions = {library: installed_version(library) for library in read_versions()}
+    return {"git": remote, "storage": storage, "commit": commit, "ref": ref, "versions": versions, "author": author}
+
+
+def open_study(plan: Plan, place: dict[str, Any], folder: Path) -> "Study":
+    """Open the journal of the search, or begin it.
+
+    Raises:
+        UserError: the journal, or an experiment of these names, is of another search.
+    """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    journal = folder / "journal.log"
+    mend_journal(journal)
+    distributions = plan.distributions()
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        study_name=plan.name,
+        direction=plan.direction,
+        load_if_exists=True,
+    )
+    study.sampler = plan.sampler_from(len(study.get_trials(deepcopy=False)))
+    what = {"commit": place["commit"], "objective": plan.objective, "params": plan.params}
+    what["space"] = {key: str(distribution) for key, distribution in distributions.items()}
+    begun = study.user_attrs.get("what")
+    if begun is None:
+        taken = git("ls-remote", place["git"], f"refs/exps/*/{plan.name}-*")
+        if taken:
+            name = taken.rpartition("/")[2]
+            raise UserError(
+                f"search.yaml: name: there are experiments of this name already, such as {name}; take another"
+            )
+        study.set_user_attr("what", what)
+    elif begun != what:
+        (key, *_) = [key for key in what if begun[key] != what[key]]
+        raise UserError(f"search.yaml: the search in {folder} was begun with another {key}; take another name for this")
+    return study
+
+
+def mend_journal(journal: Path) -> None:
+    """Take off the line that a killed process or a full disk cut short, and the lock of one that is gone."""
+    for lock in journal.parent.glob("journal.log.lock*"):
+        lock.unlink()
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        os.truncate(journal, content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def workers_of(plan: Plan, scheduler: str | None, workers: int) -> Iterator["Client"]:
+    """Yield a client of the cluster at `scheduler`, or of some workers here.
+
+    Raises:
+        UserError: there is no scheduler, or it goes away.
+    """
+    import logging
+
+    import cloudpickle
+    from distributed import Client, LocalCluster
+
+    from stages.commands import search_worker
+
+    cloudpickle.register_pickle_by_value(search_worker)  # workers elsewhere lack it
+    if scheduler:
+        try:
+            with Client(scheduler, timeout=PATIENCE) as client:
+                yield client
+        except OSError as error:
+            raise UserError(f"{scheduler}: {error}; is a Dask scheduler there?") from None
+        return
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=None,
+            resources=plan.resources,
+            dashboard_address=None,
+            local_directory=str(SCRATCH.absolute()),
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+# Running the trials
+
+
+def search(plan: Plan, study: "Study", client: "Client", place: dict[str, Any]) -> None:
+    """Run the trials that are missing; keep value or reason of each."""
+    import optuna
+
+    for trial, answer in run_trials(client, place, missing_trials(plan, study), plan.resources):
+        if answer["state"] == "done":
+            study.tell(trial["number"], answer["metrics"][plan.key])
+        else:
+            study.set_user_attr(REASON.format(trial["number"]), answer["reason"])
+            study.tell(trial["number"], state=optuna.trial.TrialState.FAIL)
+        of = f"{len(finished(study)) + len(failed(study))} of {plan.trials}"
+        print(f"{trial['name']}  {outcome(plan, answer)}  {settings_text(trial['settings'], plan)}  ({of})", flush=True)
+
+
+def missing_trials(plan: Plan, study: "Study") -> Iterator[Trial]:
+    """Yield the trials that an interrupted search has left, and then new ones while there is time."""
+    from optuna.trial import TrialState
+
+    def described(number: int, drawn: dict[str, Any]) -> Trial:
+        trial = {"number": number, "name": f"{plan.name}-{number:03}", "settings": plan.settings(drawn)}
+        return trial | {"target": [f"train_{plan.model}"], "reads": plan.metrics_file}
+
+    start, whole = time.monotonic(), len(plan.space)
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        if len(trial.params) == whole:
+            yield described(trial.number, trial.params)
+        else:  # interrupted while its values were drawn
+            study.tell(trial.number, state=TrialState.FAIL)
+    wanted = min(plan.trials, math.prod(map(len, plan.grid().values())) if plan.sampler == "grid" else plan.trials)
+    while sum(len(trial.params) == whole for trial in study.get_trials(deepcopy=False)) < wanted:
+        if plan.minutes and time.monotonic() - start > 60 * plan.minutes:
+            print(f"search: {plan.minutes} minutes are over; start it again to go on", file=sys.stderr)
+            return
+        asked = study.ask(plan.distributions())
+        yield described(asked.number, asked.params)
+
+
+def run_trials(
+    client: "Client",
+    place: dict[str, Any],
+    trials: Iterator[Trial],
+    resources: dict[str, float],
+    run: Callable[..., Answer] | None = None,
+) -> Iterator[tuple[Trial, Answer]]:
+    """Keep all workers busy, and yield each trial with what came of it.
+
+    A worker that is unfit is taken out of the cluster, and another one gets its trial.
+
+    Args:
+        client: of the cluster.
+        place: what `run_trial` must know.
+        trials: asked for one when a worker is free.
+        resources: that a worker must have for a trial.
+        run: what to call in place of `run_trial`; for the benchmark.
+
+    Raises:
+        UserError: no worker is left, or the scheduler is gone.
+    """
+    from distributed import wait
+
+    from stages.commands.search_worker import run_trial
+
+    running: dict[Any, Trial] = {}
+    again: list[Trial] = []
+    why = "none came"
+    while True:
+        while len(running) < max(free_places(client, resources), 1):
+            trial = again.pop() if again else next(trials, None)
+            if trial is None:
+                break
+            running[client.submit(run or run_trial, place, trial, resources=resources, pure=False)] = trial
+        if not running:
+            return
+        try:
+            done = wait(list(running), timeout=PATIENCE, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            done = set()
+        for future in done:
+            trial, answer = running.pop(future), answer_of(future)
+            if answer["state"] == "unfit":
+                why = answer["reason"]
+                print(f"search: {answer['worker']} is taken out: {printable(why)}", file=sys.stderr)
+                client.retire_workers([answer["worker"]])
+                again.append(trial)
+            else:
+                yield trial, answer
+        if not free_places(client, resources):
+            wait_for_worker(client, resources, why)
+
+
+def free_places(client: "Client", resources: dict[str, float]) -> int:
+    """Return how many trials the cluster runs at the same time."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return sum(
+        min([worker["nthreads"], *(worker["resources"].get(name, 0) // amount for name, amount in resources.items())])
+        for worker in workers
+    )
+
+
+def wait_for_worker(client: "Client", resources: dict[str, float], why: str) -> None:
+    """Wait until there is a worker: one that was killed is started again.
+
+    Raises:
+        UserError: none comes.
+    """
+    for _ in range(PATIENCE):
+        if free_places(client, resources):
+            return
+        time.sleep(1)
+    raise UserError(f"no worker {resources or ''} is left ({why}); what is done is kept: start it again to go on")
+
+
+def answer_of(future: Any) -> Answer:
+    """Return what came of a trial. One that kills its workers has failed.
+
+    Raises:
+        UserError: the scheduler is gone.
+    """
+    from distributed import KilledWorker
+
+    if future.status == "cancelled":
+        raise UserError("the scheduler is gone; what is done is kept: start it again to go on")
+    try:
+        return future.result()  # type: ignore[no-any-return]
+    except KilledWorker:
+        return {"state": "failed", "reason": "it has killed each of the workers that tried it; is it too large?"}
+
+
+def bring_home(names: list[str], place: dict[str, Any]) -> None:
+    """Pull the experiments that are not here yet."""
+    here = git("for-each-ref", "--format=%(refname)", "refs/exps")
+    missing = [name for name in names if f"/{name}\n" not in f"{here}\n"]
+    if missing:
+        dvc("exp", "pull", "--quiet", place["git"], *missing)
+
+
+# What came of it
+
+
+def finished(study: "Study") -> list["FrozenTrial"]:
+    """Return the trials that have a value, the best first."""
+    from optuna.study import StudyDirection
+    from optuna.trial import TrialState
+
+    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    return sorted(study.get_trials(states=[TrialState.COMPLETE]), key=lambda trial: sign * (trial.value or 0))
+
+
+def failed(study: "Study") -> list[tuple["FrozenTrial", str]]:
+    """Return the trials that have a reason instead, with it."""
+    from optuna.trial import TrialState
+
+    reasons, trials = study.user_attrs, study.get_trials(states=[TrialState.FAIL])
+    return [(trial, reasons[key]) for trial in trials if (key := REASON.format(trial.number)) in reasons]
+
+
+def trial_name(plan: Plan, trial: "FrozenTrial") -> str:
+    """Return the name of the trial's experiment."""
+    return f"{plan.name}-{trial.number:03}"
+
+
+def report(plan: Plan, study: "Study", folder: Path) -> None:
+    """Print the best trials and why others failed; write the table of all, and Optuna's plots.
+
+    Raises:
+        UserError: not one trial succeeded.
+    """
+    from stages.commands.search_plots import draw
+
+    best, bad = finished(study), failed(study)
+    if not best:
+        raise UserError(f"no trial succeeded; {trial_name(plan, bad[-1][0])}: {bad[-1][1]}")
+    rows = [[trial_name(plan, trial), trial.value, *plan.settings(trial.params).values(), ""] for trial in best]
+    rows += [[trial_name(plan, trial), "", *plan.settings(trial.params).values(), why] for trial, why in bad]
+    write_csv(folder / "trials.csv", ["name", plan.key, *plan.settings(best[0].params), "reason"], rows)
+    print(f"\nThe best of {len(best)} trials by {plan.key} of the validation images:")
+    for trial in best[:SHOWN]:
+        print(f"{trial_name(plan, trial)}  {trial.value:8.4f}  {settings_text(plan.settings(trial.params), plan)}")
+    for trial, why in bad:
+        print(f"{trial_name(plan, trial)}    failed  {printable(why)}")
+    draw(study, plan.key, folder)
+    print(f"\n{folder}/: trials.csv and pictures of them")
+
+
+def test_winner(plan: Plan, study: "Study", client: "Client", place: dict[str, Any]) -> None:
+    """Run the whole pipeline with the best trial's values, and evaluate params.yaml as it is beside it.
+
+    Both train on the same images. Only now are the test images looked at.
+    """
+    best = finished(study)[0]
+    images = {key: value for key, value in plan.params.items() if key.partition(".")[0] in ("fetch", "prepare")}
+    reads = f"metrics/eval/{plan.model}.json"
+    winner = {"name": f"{plan.name}-best", "settings": plan.settings(best.params), "target": [], "reads": reads}
+    start = {"name": f"{plan.name}-start", "settings": images, "target": ["evaluate"], "reads": reads}
+    print(
+        f"\nThe whole pipeline with the values of {trial_name(plan, best)}, as the experiment {winner['name']}.",
+        flush=True,
+    )
+    answers = {
+        trial["name"]: answer for trial, answer in run_trials(client, place, iter([winner, start]), plan.resources)
+    }
+    bring_home(list(answers), place)
+    print(f"To have it here: dvc exp apply {winner['name']}")
+    for name, answer in answers.items():
+        said = f"{answer['metrics']['accuracy']:.2f} %" if answer["state"] == "done" else answer["reason"]
+        print(f"{plan.model} on the test images, {name}: {said}")
+
+
+def outcome(plan: Plan, answer: Answer) -> str:
+    """Return the value of a trial, or why it failed."""
+    return (
+        f"{answer['metrics'][plan.key]:8.4f}" if answer["state"] == "done" else f"failed: {printable(answer['reason'])}"
+    )
+
+
+def settings_text(settings: dict[str, Any], plan: Plan) -> str:
+    """Return what differs between trials."""
+    return " ".join(f"{key}={json.dumps(settings[key])}" for key in plan.space)
+
+
+def git(*arguments: str, check: bool = True) -> str:
+    """Run git and return what it prints.
+
+    Raises:
+        UserError: it failed.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
+    return done.stdout.rstrip()
+
+
+def dvc(*arguments: str) -> str:
+    """Run DVC and return what it prints.
+
+    Raises:
+        UserError: it failed.
+    """
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc {' '.join(arguments[:2])} failed; what is done is kept: start the search again to go on")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    exit_cleanly("search", main)
