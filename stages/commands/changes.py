@@ -162,10 +162,10 @@ def differences(before: dict[tuple[str, str], Any], now: dict[tuple[str, str], A
     ]
 
 
-def test_images(state: State) -> tuple[Any, Any]:
-    """Return what tells which test images they are: where they come from and the checksums of the raw files."""
+def test_images(state: State) -> tuple[Any, ...]:
+    """Return what tells which test images they are: source, checksums of the raw files, number and shape."""
     data = state.tree("metrics/data.json")
-    return data.get("source"), data.get("sha256")
+    return data.get("source"), data.get("sha256"), block(data, "counts").get("test"), data.get("shape")
 
 
 def model_rows(before: State, now: State) -> list[dict[str, Any]]:

@@ -166,11 +166,12 @@ class TestOneSideLacks:
         shutil.rmtree(workspace / "plots")
         assert row(markdown(), "model_2")[-1] == "gone"
 
-    def test_other_test_images(self, workspace: Path, markdown: Markdown) -> None:
-        write_json(workspace / "metrics/data.json", {"source": "synthetic", "sha256": {}})
+    @pytest.mark.parametrize("change", [{"source": "synthetic"}, {"sha256": {}}, {"counts": {"test": 9}}])
+    def test_other_test_images(self, workspace: Path, markdown: Markdown, change: dict[str, Any]) -> None:
+        write_json(workspace / "metrics/data.json", read_json("metrics/data.json") | change)
         text = markdown()
         assert row(text, "model_1")[-1] == "not comparable"
-        assert "synthetic" in text
+        assert "test images are others" in text
 
 
 class TestBest:
