@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 from tests.helpers import PROJECT
 
-STAGES: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
+PIPELINE: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")
+STAGES: dict[str, Any] = PIPELINE["stages"]
 TRAIN = [name for name in STAGES if name.startswith("train_")]
 MODELS = [name.removeprefix("train_") for name in TRAIN]
 VERSIONS = tomllib.loads((PROJECT / "versions.toml").read_text())
@@ -118,6 +119,11 @@ def test_data_dependencies_are_outputs() -> None:
     made = {path for stage in STAGES for path in outputs(stage)}
     data = {dep for stage in STAGES for dep in STAGES[stage]["deps"] if not dep.startswith("stages/")}
     assert {dep for dep in data if not any(is_in(dep, path) or is_in(path, dep) for path in made)} == set()
+
+
+def test_artifacts_are_outputs() -> None:
+    made = {path for stage in STAGES for path in outputs(stage)}
+    assert {each["path"] for each in PIPELINE["artifacts"].values()} <= made
 
 
 def test_outputs_keep_the_run_cache() -> None:

@@ -62,6 +62,7 @@ def test_setup_without_cuda(tmp_path: Path, torch: str) -> None:
     left_out = {entry.split("==")[0] for entry in {*ENTRIES} - {*locked}}
     calls = (tmp_path / "calls").read_text().splitlines()
     assert {*locked} <= {*ENTRIES}
+    assert bool(left_out) is bool(torch)
     assert not torch or {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-bindings"} <= left_out
     assert {name for name in left_out if not re.match("(torch|triton|nvidia|cuda)", name)} == set()
     assert all("--require-hashes" in call for call in calls if " install " in call or " sync " in call)
