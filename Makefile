@@ -14,7 +14,7 @@
 # make mutate      change the code that decides results, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters, the data and the committed results?
 # make lock        make requirements.txt again from pyproject.toml, and versions.toml from it
-# make setup       make .venv; TORCH=cpu: without CUDA, 1.9 GB instead of 6.4; TORCH=none: without torch, to write reports
+# make setup       make .venv; TORCH=cpu: without CUDA, 1.9 GB instead of 6.5; TORCH=none: without torch, to write reports
 # make clean       remove what was set up and trained; downloads stay in the user's cache
 
 PYTHON ?= python3
