@@ -1,17 +1,17 @@
-"""Say what garment an image file shows: `python -m stages.predict shirt.png [more files or folders ...]`.
+"""Say what an image file shows: `python -m stages.predict shirt.png [more files or folders ...]`.
 
 No stage: it reads images from outside and `models/best.safetensors`, and prints the likeliest classes with their
-probabilities; `--json` prints them for programs, `--plot` saves a picture. A file that shows no garment gets one line
-on stderr, the others are classified all the same, and the exit status is 1. Most of its few seconds are torch's start.
+probabilities; `--json` prints them for programs, `--plot` saves a picture. A file that cannot be read gets one line on
+stderr, the others are classified all the same, and the exit status is 1. A picture that is unlike the images that the
+model knows gets a line of warning. Most of its few seconds are torch's start.
 
-Shapes: N images, H x W pixels, K classes.
+Shapes: N images, C channels, H x W pixels, K classes.
 """
 
 import io
 import json
 import math
 import sys
-import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.base.errors import Outdated, UserError, exit_at_once, exit_cleanly, one_line, printable
-from stages.lib.photos import Background, Garment, check_file, preview, read_garment, read_picture
+from stages.lib.photos import Background, Seen, check_file, doubt_text, preview, read_picture, see
 from stages.lib.source.folders import image_files
 
 if TYPE_CHECKING:  # slow to import: at run time only where they are needed
     from matplotlib.figure import Figure
     from torch import nn
 
-CHUNK = 64  # images classified at a time; of each only 28 x 28 pixels are kept
+CHUNK = 64  # images classified at a time; of each only what the model sees is kept
 MOST_PLOTTED = 100  # images in one picture; more would be too small to see
 BAR = 20  # characters for a probability of 1
 
@@ -41,15 +41,17 @@ class Prediction:
     """The classes that a model gives to one file."""
 
     path: Path
-    garment: Garment
+    seen: Seen
     ranking: tuple[tuple[str, float], ...]  # every class with its probability, the likeliest first
 
     @property
     def label(self) -> str:
         """The name of the file, shortened, and its likeliest class: the title of its picture."""
-        name, (likeliest, probability) = printable(self.path.name), self.ranking[0]
-        short = name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}"
-        return f"{short}\n{likeliest}, {100 * probability:.1f} %"
+        from stages.lib import plots
+
+        likeliest, probability = self.ranking[0]
+        name = plots.short(printable(self.path.name), 24)
+        return f"{name}\n{plots.short(likeliest)}, {100 * probability:.1f} %"
 
 
 def main() -> None:
@@ -79,9 +81,7 @@ def main() -> None:
     if plotted:
         from stages.lib import plots
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of letters in a file's name that the font does not have
-            plots.save(draw(plotted), options.plot)
+        plots.save(draw(plotted), options.plot)
     sys.stdout.flush()  # here: exit_cleanly handles a closed pipe
     if failures:
         sys.exit(1)
@@ -91,8 +91,8 @@ def parse_options() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(
         prog="python -m stages.predict",
-        description="Say what garment an image file shows.",
-        epilog="Reads PNG, JPEG, WebP, GIF (the first frame) and BMP, one garment per image.",
+        description="Say what an image file shows.",
+        epilog="Reads PNG, JPEG, WebP, GIF (the first frame) and BMP, one thing per image.",
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image file, or a folder of them")
     parser.add_argument(
@@ -103,8 +103,8 @@ def parse_options() -> Namespace:
         "--background",
         choices=("auto", "light", "dark"),
         default="auto",
-        help="what the garment lies on; auto looks at the corners. A light background is inverted: the models know "
-        "light garments on black",
+        help="for models of FashionMNIST: what the garment lies on; auto looks at the corners. A light background is "
+        "inverted: the models know light garments on black",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="save a picture of the images and their classes")
@@ -148,25 +148,26 @@ def check_options(options: Namespace, files: Sequence[Path]) -> None:
 def predict_files(
     model_path: Path, files: Sequence[Path], background: Background, complain: Complain
 ) -> Iterator[Prediction]:
-    """Classify the files, a chunk at a time; pass over, with a complaint, what shows no garment."""
+    """Classify the files, a chunk at a time; pass over, with a complaint, what cannot be read."""
     from stages.lib.learning.models import load_checkpoint, warn_if_edited
 
     checkpoint = load_checkpoint(model_path)
     warn_if_edited(model_path, checkpoint)
+    about = (checkpoint.source, checkpoint.input_shape, checkpoint.brought)
     for start in range(0, len(files), CHUNK):
-        found: list[tuple[Path, Garment]] = []
+        found: list[tuple[Path, Seen]] = []
         for path in files[start : start + CHUNK]:
             try:
-                found.append((path, read_garment(path, background)))
+                found.append((path, seen := see(path, *about, background)))
+                if seen.doubts:
+                    print(f"predict: warning: {doubt_text(path, seen)}", file=sys.stderr)
             except (UserError, OSError) as error:
                 complain(error)
         if found:
             yield from classify(checkpoint.model, found, checkpoint.class_names)
 
 
-def classify(
-    model: "nn.Module", garments: Sequence[tuple[Path, Garment]], class_names: Sequence[str]
-) -> list[Prediction]:
+def classify(model: "nn.Module", pictures: Sequence[tuple[Path, Seen]], class_names: Sequence[str]) -> list[Prediction]:
     """Compute the probabilities of the classes, on the device where the model is.
 
     Raises:
@@ -175,17 +176,17 @@ def classify(
     import torch
 
     device = next(model.parameters()).device
-    images_NHW = torch.from_numpy(np.stack([garment.pixels_HW for _, garment in garments]))
+    images_NCHW = torch.from_numpy(np.stack([seen.pixels_CHW for _, seen in pictures]))
     model.eval()
     with torch.inference_mode():
-        logits_NK = model(images_NHW.unsqueeze(1).to(device, torch.float32) / 255)
+        logits_NK = model(images_NCHW.to(device, torch.float32) / 255)
         probabilities_NK: NDArray[np.float32] = logits_NK.softmax(dim=1).cpu().numpy()
     if not np.isfinite(probabilities_NK).all():
         raise UserError("the model gives probabilities that are no numbers; train it again")
     order_NK = np.argsort(-probabilities_NK, kind="stable")  # stable: of equals the first class comes first
     return [
-        Prediction(path, garment, tuple((class_names[k], float(probabilities_K[k])) for k in order_K))
-        for (path, garment), probabilities_K, order_K in zip(garments, probabilities_NK, order_NK, strict=True)
+        Prediction(path, seen, tuple((class_names[k], float(probabilities_K[k])) for k in order_K))
+        for (path, seen), probabilities_K, order_K in zip(pictures, probabilities_NK, order_NK, strict=True)
     ]
 
 
@@ -193,7 +194,8 @@ def as_json(prediction: Prediction, top: int) -> dict[str, object]:
     """Return what `--json` prints of one file. Digits after the sixth depend on which images are computed together."""
     return {
         "file": str(prediction.path),
-        "inverted": prediction.garment.inverted,
+        "inverted": prediction.seen.inverted,
+        "doubts": list(prediction.seen.doubts),
         "predictions": [{"class": name, "probability": round(p, 6)} for name, p in prediction.ranking[:top]],
     }
 
@@ -203,7 +205,7 @@ def as_text(prediction: Prediction, top: int) -> str:
     width = max(len(name) for name, _ in prediction.ranking)
     # The terminal may be one that has no block characters.
     block = "\N{FULL BLOCK}" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
-    lines = [printable(str(prediction.path)) + (" (inverted)" if prediction.garment.inverted else "")]
+    lines = [printable(str(prediction.path)) + (" (inverted)" if prediction.seen.inverted else "")]
     for name, probability in prediction.ranking[:top]:
         lines.append(f"  {name:{width}}  {100 * probability:5.1f} %  {block * round(BAR * probability)}".rstrip())
     return "\n".join(lines)
@@ -213,13 +215,12 @@ def draw(predictions: Sequence[Prediction]) -> "Figure":
     """Draw one file in detail, beside the probabilities of its classes, or several in a grid."""
     from stages.lib import plots
 
-    garments = [prediction.garment for prediction in predictions]
+    images = [prediction.seen.pixels_CHW for prediction in predictions]
     labels = [prediction.label for prediction in predictions]
     if len(predictions) > 1:
-        images, columns = [garment.pixels_HW for garment in garments], math.ceil(math.sqrt(len(garments)))
-        return plots.image_grid(images, labels, "Predicted classes", "photos", columns)
+        return plots.image_grid(images, labels, "Predicted classes", "", columns=math.ceil(math.sqrt(len(images))))
     given = preview(read_picture(predictions[0].path))
-    return plots.prediction(labels[0], given, garments[0].pixels_HW, garments[0].inverted, predictions[0].ranking)
+    return plots.prediction(labels[0], given, images[0], predictions[0].seen.inverted, predictions[0].ranking)
 
 
 if __name__ == "__main__":

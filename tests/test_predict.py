@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -240,6 +241,69 @@ def test_model_option(run: Run) -> None:
     save_model(Path("unsure.safetensors"), scale=0.0)
     [entry] = entries(run("shirt.png", "--model", "unsure.safetensors", "--json"))
     assert entry["predictions"][0]["probability"] == pytest.approx(0.1)
+
+
+# Models of other images
+
+
+def save_colour_model(side: int = 8, source: str = "images", fit: str = "pad") -> None:
+    """Save a model of images in colour that finds mars where red is the strongest channel, and neptune where blue."""
+    model = build_model("linear", (3, side, side), 2, 2)
+    channels = torch.zeros(2, 3, side, side)
+    channels[0, 0] = channels[1, 2] = 20 / side**2
+    weights = {"layers.1.weight": channels.flatten(1), "layers.2.weight": torch.eye(2)}
+    model.load_state_dict({key: weights.get(key, torch.zeros_like(old)) for key, old in model.state_dict().items()})
+    brought = {"image_size": side, "channels": 3, "fit": fit}
+    train = replace(no_images(("mars", "neptune 海"), (3, side, side)), source=source, data_set="p", brought=brought)
+    save_checkpoint("models/best.safetensors", model, "model_0", model_params(hidden_units=2), train)
+
+
+def paint(path: str, colour: str, size: tuple[int, int] = (90, 60), mode: str = "RGB") -> str:
+    """Save a picture of one colour: a garment would be nowhere in it."""
+    Image.new("RGB", size, colour).convert(mode).save(path)
+    return path
+
+
+@pytest.mark.parametrize("side", [4, 64, 256])
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+def test_model_of_images_in_colour(run: Run, side: int, fit: str) -> None:
+    save_colour_model(side, fit=fit)
+    done = run(paint("red.png", "red"), paint("blue.jpg", "blue"), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    red, blue = entries(done)
+    assert [entry["predictions"][0]["class"] for entry in (red, blue)] == ["mars", "neptune 海"]
+    assert not any(entry["inverted"] or entry["doubts"] for entry in (red, blue))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_any_mode(run: Run, mode: str) -> None:
+    save_colour_model()
+    suffix = "jpg" if mode == "CMYK" else "png"
+    done = run(paint(f"a.{suffix}", "red", mode="RGB" if mode == "I;16" else mode))
+    assert done.returncode == 0
+    assert "mars" in done.stdout
+
+
+def test_picture_is_brought_as_prepare_does(run: Run) -> None:
+    """Padding leaves a third of the light of a wide picture."""
+    answers = []
+    for fit in ("pad", "crop"):
+        save_colour_model(fit=fit)
+        [entry] = entries(run(paint("red.png", "red", (90, 30)), "--json"))
+        answers.append(entry["predictions"][0]["probability"])
+    assert answers[0] == pytest.approx(1 / (1 + np.exp(-20 / 3)), abs=0.05)
+    assert answers[1] > 0.99999
+
+
+@pytest.mark.parametrize("names", [["red.png"], ["red.png", "blue.png"]])
+def test_plot_in_colour(run: Run, names: list[str]) -> None:
+    save_colour_model()
+    for name in names:
+        paint(name, name.removesuffix(".png"))
+    done = run(*names, "--plot", "out.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    with Image.open("out.png") as picture:
+        assert (255, 0, 0) in {colour for _, colour in picture.convert("RGB").getcolors(10**7) or []}
 
 
 # What is refused

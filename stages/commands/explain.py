@@ -9,6 +9,7 @@ Shapes: N images, C channels, H x W pixels, K classes.
 
 import base64
 import io
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from itertools import product
@@ -31,7 +32,7 @@ from stages.lib.learning.evaluation import predict
 from stages.lib.learning.feature_maps import LayerOutput, record_outputs
 from stages.lib.learning.layers import multiply_adds
 from stages.lib.learning.models import Checkpoint, build_model, load_checkpoint, warn_if_edited
-from stages.lib.photos import Background, preview, read_garment, read_picture
+from stages.lib.photos import Background, doubt_text, preview, read_picture, see
 
 PAGE = Path(__file__).with_name("explain_page")
 SCRIPTS = ("network.js", "parts.js", "steps.js", "sheets.js", "play.js", "page.js")  # the last one begins
@@ -51,8 +52,8 @@ def main() -> None:
     options = parse_options()
     params = load_params()
     torch.set_num_threads(params.train.threads)
-    photos = [photo(path, options.background) for path in options.image]
     checkpoint = load_checkpoint(options.model)
+    photos = [photo(path, checkpoint, options.background) for path in options.image]
     warn_if_edited(options.model, checkpoint)
     training = recorded(f"train_{checkpoint.name}", options.model).get("params", {}).get("params.yaml", {})
     seed = training.get("seed", params.seed)
@@ -112,23 +113,25 @@ def from_test(test: Split, index: int, group: str) -> dict[str, Any]:
     }
 
 
-def photo(path: Path, background: Background) -> dict[str, Any]:
+def photo(path: Path, checkpoint: Checkpoint, background: Background) -> dict[str, Any]:
     """Describe an image file, prepared as predict does.
 
     Raises:
         OSError, UserError: it cannot be read, or shows nothing but one colour.
     """
-    garment = read_garment(path, background)
+    seen = see(path, checkpoint.source, checkpoint.input_shape, checkpoint.brought, background)
+    if seen.doubts:
+        print(f"explain: warning: {doubt_text(path, seen)}", file=sys.stderr)
     file = io.BytesIO()
     Image.fromarray(preview(read_picture(path), longest=200)).save(file, "PNG")
     return {
         "group": "photo",
         "name": printable(path.name),
         "label": None,
-        "pixels": torch.from_numpy(garment.pixels_HW.copy()).unsqueeze(0),
+        "pixels": torch.from_numpy(seen.pixels_CHW.copy()),
         "photo": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
-        "inverted": garment.inverted,
-        "how": "cut to the garment, shrunk and in grey" + (", inverted" if garment.inverted else ""),
+        "inverted": seen.inverted,
+        "how": seen.how,
     }
 
 

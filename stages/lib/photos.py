@@ -1,10 +1,11 @@
-"""Turn pictures from outside into what the models were trained on: 28 x 28 pixels, a light garment on black.
+"""Turn pictures from outside into what a model was trained on.
 
 FashionMNIST was made from photos on white: cut to the garment, shrunk until its longer side has 28 pixels, put in the
-middle, negated and turned to grey. The same is done here to any picture, whatever its size, mode and background.
-Reading a photo takes a fraction of a second; the largest picture allowed takes some seconds and 1 GB of memory at most.
+middle, negated and turned to grey. For its models the same is done here to any picture, whatever its size, mode and
+background, and it is said where a picture is unlike those. For a model of other pictures `prepare` has brought these to
+a size, and the same is done here.
 
-Shapes: H x W pixels.
+Shapes: C channels, H x W pixels.
 """
 
 import stat
@@ -12,14 +13,15 @@ import statistics
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
 
-from stages.lib.base.errors import UserError
+from stages.lib.base.errors import UserError, printable
 from stages.lib.source.idx_sets import IMAGE_SHAPE
+from stages.lib.source.pictures import bring
 
 Background = Literal["auto", "light", "dark"]
 
@@ -28,6 +30,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 500_000_000  # no compression at all: 50 million pixels of 8 bytes, and some room
 
+GARMENTS = ("fashion-mnist", "synthetic")  # the sources whose images are light garments on black
 SIZE = (IMAGE_SHAPE[2], IMAGE_SHAPE[1])  # width, height, in Pillow's order
 LIGHT = 128  # a background of this grey or above is light
 TOLERANCE = 24  # greys this close to the background belong to it: soft shadows, the noise of JPEG
@@ -40,6 +43,48 @@ class Garment:
     pixels_HW: NDArray[np.uint8]  # 28 x 28, the garment light, the background black
     inverted: bool  # the background was light
     contrast: int  # greys between the darkest and the lightest part of the whole picture
+    doubts: tuple[str, ...] = ()  # in what the picture is unlike those of FashionMNIST
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture as a model sees it."""
+
+    pixels_CHW: NDArray[np.uint8]
+    how: str  # it came to that, in words
+    inverted: bool = False
+    doubts: tuple[str, ...] = ()  # in what it is unlike the images that the model knows
+
+
+def see(
+    path: str | Path, source: str, shape: tuple[int, int, int], brought: dict[str, Any], background: Background = "auto"
+) -> Seen:
+    """Read an image file as a model sees it.
+
+    Args:
+        path: the file.
+        source: where the images come from that the model was trained on.
+        shape: channels, height and width of these.
+        brought: how pictures were brought to that shape; empty where they were published in it.
+        background: of a garment, where that is what the model knows.
+
+    Raises:
+        OSError, UserError: the file cannot be read as an image.
+        UserError: it shows nothing but one colour, where a garment should be.
+    """
+    if source in GARMENTS:
+        garment = read_garment(path, background)
+        how = "cut to the garment, shrunk and in grey" + (", inverted" if garment.inverted else "")
+        return Seen(garment.pixels_HW[None], how, garment.inverted, garment.doubts)
+    channels, height, width = shape
+    brought = brought or {"image_size": height, "channels": channels, "fit": "pad"}
+    colours = "in colour" if channels == 3 else "in grey"
+    return Seen(bring(read_picture(path), **brought), f"brought to {width} x {height} pixels, {colours}")
+
+
+def doubt_text(path: Path, seen: Seen) -> str:
+    """Say in one line in what a picture is unlike the images that the model knows."""
+    return f"{printable(str(path))} is unlike the images that the model knows: {'; '.join(seen.doubts)}"
 
 
 def read_garment(path: str | Path, background: Background = "auto") -> Garment:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,15 @@ def test_photo_as_predict_prepares_it(page: Page, photo: Path) -> None:
     image = data_in(page("--image", str(photo)))["images"][0]
     assert (image["group"], image["name"], image["inverted"]) == ("photo", photo.name, True)
     assert decoded(image["pixels"], "u1").tolist() == read_garment(photo).pixels_HW.flatten().tolist()
+
+
+def test_photo_for_a_model_of_colours(tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "mars.png")
+    brought = {"image_size": 8, "channels": 3, "fit": "crop"}
+    checkpoint: Any = SimpleNamespace(source="images", input_shape=(3, 8, 8), brought=brought)
+    image = explain.photo(tmp_path / "mars.png", checkpoint, "auto")
+    assert image["pixels"][:, 4, 4].tolist() == [255, 0, 0]
+    assert "brought to 8 x 8" in image["how"]
 
 
 def test_weights_after_training(page: Page) -> None:
