@@ -1,29 +1,38 @@
-"""Fetch the raw files of FashionMNIST, or draw synthetic ones instead.
+"""Fetch the raw files of FashionMNIST or MNIST, or images of one's own, or draw synthetic ones instead.
 
 Writes the four files of `data/raw`, each as published to the last byte. A download is 30 MB, once per user: it is kept
-in the user's download cache. Takes seconds, or none if the files are there already.
+in the user's download cache. Takes seconds, or none if the files are there already. Images of one's own become one file
+`data/raw/images.zip`.
 """
 
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.lib.base.errors import UserError, exit_cleanly
-from stages.lib.base.files import sha256_of
+from stages.lib.base.files import replacing, sha256_of
 from stages.lib.base.inputs import Inputs
-from stages.lib.base.params import FetchParams, SyntheticParams, load_params
+from stages.lib.base.params import FetchParams, ImagesParams, SyntheticParams, load_params
 from stages.lib.base.versions import check_versions
-from stages.lib.source.idx_sets import IDX_SETS, NAMES
+from stages.lib.source.download import shown
+from stages.lib.source.idx_sets import IDX_SETS, NAMES, PACKED
 
 RAW = Path("data/raw")
 
 
 def main() -> None:
     """Fetch or draw, then say what there is."""
-    ArgumentParser(prog="python -m stages.fetch", description="Fetch or draw the four files of raw data.").parse_args()
+    ArgumentParser(prog="python -m stages.fetch", description="Fetch or draw the raw data.").parse_args()
     params, inputs = load_params().fetch, Inputs("fetch")
     check_versions("numpy")
-    origin = draw(params.synthetic) if params.source == "synthetic" else fetch(params)
-    describe(origin)
+    check_link(params.source)
+    names: Sequence[str] = NAMES
+    if params.source == "images":
+        names, origin = (PACKED,), take_images(params.images)
+    else:
+        origin = draw(params.synthetic) if params.source == "synthetic" else fetch(params)
+    remove_others(names)
+    describe(names, origin)
     inputs.check_unchanged()
 
 
@@ -39,24 +48,53 @@ def fetch(params: FetchParams) -> str:
     return "fetched from " + fetch_from_mirrors(data_set.files, mirrors_in_order(mirrors, variable), RAW, variable)
 
 
-def draw(params: SyntheticParams) -> str:
-    """Draw the synthetic files into `data/raw`. Returns what they were drawn from.
+def check_link(source: str) -> None:
+    """Check that no files but published ones would go where a link leads to: others may rely on what is there.
 
     Raises:
-        UserError: `data/raw` is a link: others may rely on the files that it leads to.
+        UserError: they would.
     """
+    if RAW.is_symlink() and source not in IDX_SETS:
+        where, what = RAW.resolve(), "drawn images" if source == "synthetic" else "your images"
+        raise UserError(f"{RAW} is a link, and {what} would replace the files in {where}; remove the link first")
+
+
+def draw(params: SyntheticParams) -> str:
+    """Draw the synthetic files into `data/raw`. Returns what they were drawn from."""
     from stages.lib.source.synthetic import write_synthetic
 
-    if RAW.is_symlink():
-        where = RAW.resolve()
-        raise UserError(f"{RAW} is a link, and drawn images would replace the files in {where}; remove the link first")
     write_synthetic(RAW, params.seed, params.train, params.test)
     return f"drawn with seed {params.seed}"
 
 
-def describe(origin: str) -> None:
+def take_images(params: ImagesParams) -> str:
+    """Pack the images of a folder or zip into `data/raw`. Returns where they came from.
+
+    Raises:
+        UserError: they are not there, or not those that params.yaml pins.
+    """
+    from stages.lib.source.image_sets import LOOK, changed, find_images, opened, pack, packed_checksum
+
+    if not (params.path and params.sha256):
+        raise UserError(f"fetch.source is images, but fetch.images does not say which; run `{LOOK} PATH`")
+    if packed_checksum(RAW / PACKED) == params.sha256:
+        return "whole already, nothing to fetch"
+    with opened(params.path, RAW.with_name(".unpacked-images.tmp")) as folder, replacing(RAW / PACKED) as temporary:
+        if pack(find_images(folder), temporary) != params.sha256:
+            raise changed(params.path)
+    return f"taken from {shown(params.path)}"
+
+
+def remove_others(names: Sequence[str]) -> None:
+    """Remove the files of other sources than the one that wrote `names`, which would be taken for part of it."""
+    for name in {*NAMES, PACKED} - {*names}:
+        if not RAW.is_symlink():
+            (RAW / name).unlink(missing_ok=True)
+
+
+def describe(names: Sequence[str], origin: str) -> None:
     """Print name, size and checksum of each file, and where they came from."""
-    for name in NAMES:
+    for name in names:
         path = RAW / name
         print(f"{name:<28} {path.stat().st_size:>11,} bytes  sha256 {sha256_of(path)[:12]}")
     print(f"{RAW}: {origin}")

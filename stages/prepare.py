@@ -1,9 +1,10 @@
 """Prepare the data: check and read the raw files, split, describe and draw them.
 
 Writes `data/prepared/{train,validation,test}.safetensors`, `metrics/data.json` and the pictures in `plots/data`.
-Takes a few seconds.
+Takes a few seconds; images of one's own some milliseconds each, shared by all CPUs.
 """
 
+import math
 import shutil
 import sys
 from argparse import ArgumentParser
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torchvision.datasets import FashionMNIST
 
@@ -19,20 +21,23 @@ from stages.lib import plots
 from stages.lib.base.errors import UserError, exit_at_once, exit_cleanly
 from stages.lib.base.files import sha256_of, write_json
 from stages.lib.base.inputs import Inputs
-from stages.lib.base.params import load_params
+from stages.lib.base.params import ImagesParams, Params, PrepareParams, load_params
 from stages.lib.base.versions import check_versions
 from stages.lib.data.datasets import Split, make_loader, save_split
-from stages.lib.data.splitting import hold_out, shared_images
+from stages.lib.data.splitting import hold_out, part_of_each_class, shared_images
 from stages.lib.source.idx import map_idx, unpack_images, unpack_labels
 from stages.lib.source.idx_sets import (
     FASHION_MNIST,
     IDX_SETS,
     NAMES,
+    PACKED,
     TEST_IMAGES,
     TEST_LABELS,
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
+from stages.lib.source.image_sets import TEST, layout_of, packed_images
+from stages.lib.source.pictures import decode_packed
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -44,10 +49,7 @@ def main() -> None:
     ArgumentParser(prog="python -m stages.prepare", description="Read, check and split the images.").parse_args()
     params, inputs = load_params(), Inputs("prepare")
     check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch", "torchvision")
-    with unpacked_files() as root:
-        checksums = check_source(params.fetch.source)
-        train = read(root, params.fetch.source, train=True)
-        test = read(root, params.fetch.source, train=False)
+    with raw_images(params) as (train, test, checksums):
         kept, held_out = hold_out(train, params.prepare.validation, params.prepare.seed)
         if params.prepare.train_images:
             _, kept = hold_out(kept, params.prepare.train_images, params.prepare.seed, "prepare.train_images")
@@ -62,10 +64,63 @@ def main() -> None:
     inputs.check_unchanged()
 
     counts = ", ".join(f"{count:,} {name}" for name, count in description["counts"].items())
-    print(f"prepared {counts} images of {train.source}")
+    print(f"prepared {counts} images of {description.get('data_set', train.source)}")
     shared = description["shared_images"]["train_test"]
     if shared:
         print(f"prepare: warning: {shared} test images are in the training set too", file=sys.stderr)
+
+
+@contextmanager
+def raw_images(params: Params) -> Iterator[tuple[Split, Split, dict[str, str]]]:
+    """Yield the training and the test images, mapped into memory, and the sha256 checksum of each raw file."""
+    source = params.fetch.source
+    if source == "images":
+        with decoded_images(params.fetch.images, params.prepare) as (train, test):
+            yield train, test, {PACKED: sha256_of(RAW / PACKED)}
+    else:
+        with unpacked_files() as root:
+            checksums = check_source(source)
+            yield read(root, source, train=True), read(root, source, train=False), checksums
+
+
+@contextmanager
+def decoded_images(pinned: ImagesParams, params: PrepareParams) -> Iterator[tuple[Split, Split]]:
+    """Bring the images of one's own to one shape, in files mapped into memory: how many there are costs no memory.
+
+    Raises:
+        UserError: the images are not those that params.yaml pins, or one cannot be read.
+    """
+    root = empty_folder()
+    root.mkdir(parents=True)
+    brought = params.model_dump(include={"image_size", "channels", "fit"})
+    shape = (params.channels, params.image_size, params.image_size)
+    try:
+        with packed_images(RAW / PACKED) as archive:
+            names = archive.namelist()
+            layout = layout_of(names)
+            parts, labels = zip(*map(layout.part_and_label, names), strict=True)
+            labels_N = torch.tensor(labels)
+            tested_N = torch.tensor([part == TEST for part in parts])
+            if not layout.is_split:
+                tested_N = part_of_each_class(labels_N, pinned.test, params.seed)
+            order_N = tested_N.int().argsort(stable=True)  # training images first, so that both sets are one piece
+            images_NCHW = np.memmap(root / "images", dtype=np.uint8, mode="w+", shape=(len(names), *shape))
+            checksum = decode_packed(archive, images_NCHW, order_N.argsort().tolist(), brought)
+        if checksum != pinned.sha256:
+            raise UserError(f"{RAW / PACKED} holds other images than fetch.images.sha256 says; run `dvc repro fetch`")
+        images, labels_N, count = torch.from_numpy(images_NCHW), labels_N[order_N], int((~tested_N).sum())
+        about = (layout.class_names, "images", pinned.name, brought)
+        train, test = (Split(images[part], labels_N[part], *about) for part in (slice(count), slice(count, None)))
+        yield train, test
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def empty_folder() -> Path:
+    """Return a folder for what is unpacked: always of the same name, so that a rerun clears what a crash has left."""
+    root = PREPARED.with_name(".unpacked.tmp")
+    shutil.rmtree(root, ignore_errors=True)
+    return root
 
 
 @contextmanager
@@ -75,8 +130,7 @@ def unpacked_files() -> Iterator[Path]:
     Raises:
         UserError: a file is missing or damaged, or there are not as many labels as images.
     """
-    root = PREPARED.with_name(".unpacked.tmp")  # always the same name: a rerun clears what a crash has left
-    shutil.rmtree(root, ignore_errors=True)
+    root = empty_folder()
     target = root / MappedFashionMNIST.__name__ / "raw"
     try:
         for images_name, labels_name in ((TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)):
@@ -167,8 +221,9 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
 
 
 def pixel_counts(split: Split) -> torch.Tensor:
-    """Count how often each grey value occurs, float64 `[256]`. In parts: `bincount` widens what it counts."""
-    parts = [part.flatten().bincount(minlength=256) for part in split.images_NCHW.split(1000)]
+    """Count how often each value occurs, float64 `[256]`. In parts: `bincount` widens what it counts."""
+    at_once = max(1, 1_000_000 // math.prod(split.image_shape))
+    parts = [part.flatten().bincount(minlength=256) for part in split.images_NCHW.split(at_once)]
     return torch.stack(parts).sum(dim=0).double()
 
 
@@ -184,21 +239,22 @@ def draw(train: Split, seed: int) -> None:
     The order of the random draws is the lecture's, so that seed 42 shows its images.
     """
     names = train.class_names
-    images_NHW = train.images_NCHW.squeeze(1)
-    first = plots.first_image(images_NHW[0], names[train.labels_N[0]], train.source)
+    first = plots.first_image(train.images_NCHW[0], names[train.labels_N[0]], train.shown_as)
     plots.save(first, "plots/data/first_image.png")
 
     torch.manual_seed(seed)
     picks = [int(torch.randint(0, len(train), size=[1])) for _ in range(16)]
     titles = [names[train.labels_N[pick]] for pick in picks]
-    grid = plots.image_grid(images_NHW[picks], titles, "Sixteen random training images", train.source, columns=4)
+    grid = plots.image_grid(
+        train.images_NCHW[picks], titles, "Sixteen random training images", train.shown_as, columns=4
+    )
     plots.save(grid, "plots/data/grid.png")
 
     batch = next(iter(make_loader(train, BATCH_SIZE, shuffle=True)))
     torch.manual_seed(seed)
     pick = int(torch.randint(0, len(batch.labels_B), size=[1]))
     title = f"{names[batch.labels_B[pick]]}, no. {pick + 1} of {len(batch.labels_B)}"
-    one = plots.image_grid(batch.images_BCHW[pick] * 255, [title], "From the first batch", train.source, columns=1)
+    one = plots.image_grid([batch.images_BCHW[pick] * 255], [title], "From the first batch", train.shown_as, columns=1)
     plots.save(one, "plots/data/first_batch.png")
 
 

@@ -4,7 +4,6 @@
 one mirror of the data can be reached. It trains the models at the same time when there are cores for it.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.lock import read_lock
 from stages.lib.base.params import MODEL_NAME, FetchParams, Params, load_params
+from stages.lib.base.process import cpus
 from stages.lib.results.summary import summary
 from stages.lib.source.idx_sets import RAW_FILES
 
@@ -185,12 +185,7 @@ def set_source(source: str) -> None:
 def trainings_at_once(params: Params) -> int:
     """Return for how many trainings there are CPUs."""
     threads = max(map(params.threads, params.models), default=1)
-    return usable_cpus() // (threads * params.train.processes)
-
-
-def usable_cpus() -> int:
-    """Return the number of CPUs that this process may use, perhaps not all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus() // (threads * params.train.processes)
 
 
 def train_together(workers: int) -> int:

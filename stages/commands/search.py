@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from stages.commands.run import usable_cpus
 from stages.commands.search_plan import Plan, read_plan
 from stages.lib.base.errors import UserError, exit_cleanly, printable
 from stages.lib.base.files import write_csv
+from stages.lib.base.process import cpus
 from stages.lib.base.versions import installed_version, read_versions
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main() -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: `make setup`, or pip install '.[cluster]'") from None
-    workers = arguments.workers or max(usable_cpus() // (params.threads(plan.model) * params.train.processes), 1)
+    workers = arguments.workers or max(cpus() // (params.threads(plan.model) * params.train.processes), 1)
     folder = SEARCHES / plan.name
     with alone_in(folder):
         place = shared_place(plan, arguments)

@@ -14,10 +14,10 @@ import torch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from stages.lecture.archives import download_and_unpack
 from stages.lib.learning import devices
 from stages.lib.learning.evaluation import accuracy_pct
 from stages.lib.photos import read_garment, read_picture
+from stages.lib.source.archives import download_and_unpack
 from stages.lib.source.folders import walk
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

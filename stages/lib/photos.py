@@ -10,25 +10,20 @@ Shapes: C channels, H x W pixels.
 
 import stat
 import statistics
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
+from PIL import Image, ImageStat
 
 from stages.lib.base.errors import UserError, printable
+from stages.lib.source.folders import MAX_BYTES
 from stages.lib.source.idx_sets import IMAGE_SHAPE
-from stages.lib.source.pictures import bring
+from stages.lib.source.pictures import bring, decode
 
 Background = Literal["auto", "light", "dark"]
-
-# Named one by one: Pillow knows formats that start other programs (EPS) or are seldom used and little tested.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-MAX_PIXELS = 50_000_000
-MAX_BYTES = 500_000_000  # no compression at all: 50 million pixels of 8 bytes, and some room
 
 GARMENTS = ("fashion-mnist", "synthetic")  # the sources whose images are light garments on black
 SIZE = (IMAGE_SHAPE[2], IMAGE_SHAPE[1])  # width, height, in Pillow's order
@@ -125,28 +120,8 @@ def read_picture(path: str | Path) -> Image.Image:
             nothing is decoded).
     """
     check_file(path)
-    with Path(path).open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd EXIF data and of sizes that are judged below
-        try:
-            picture = Image.open(file, formats=FORMATS)
-            too_large = picture.width * picture.height > MAX_PIXELS
-            if not too_large:
-                picture.load()
-                ImageOps.exif_transpose(picture, in_place=True)
-        except Image.DecompressionBombError:  # Pillow's own limit, which is higher
-            too_large = True
-        except UnidentifiedImageError:
-            file.seek(0)
-            if b"<svg" in file.read(4096).lower():
-                raise UserError(f"{path} is an SVG drawing; export it as PNG first") from None
-            raise UserError(f"{path} is no PNG, JPEG, WebP, GIF or BMP image, or is damaged") from None
-        # Damaged bytes make Pillow's readers raise what they happen to stumble over: OSError, SyntaxError, ValueError,
-        # struct.error, zlib.error, RuntimeError and more, without a common class.
-        except Exception as error:
-            raise UserError(f"{path} is damaged or cut short ({str(error) or type(error).__name__})") from None
-    if too_large:
-        raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first")
-    return picture
+    with Path(path).open("rb") as file:
+        return decode(file, path)
 
 
 def find_garment(picture: Image.Image, background: Background = "auto") -> Garment:

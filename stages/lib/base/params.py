@@ -70,17 +70,30 @@ class SyntheticParams(Block):
     seed: Seed = 42
 
 
+class ImagesParams(Block):
+    """Which images of one's own, pinned by their content."""
+
+    name: str = ""
+    path: str = ""
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
 class FetchParams(Block):
     """Where the raw files come from."""
 
-    source: Literal["fashion-mnist", "mnist", "synthetic"]
+    source: Literal["fashion-mnist", "mnist", "images", "synthetic"]
     mirrors: list[Annotated[str, Field(min_length=1)]]
     synthetic: SyntheticParams
+    images: ImagesParams = ImagesParams()
 
 
 class PrepareParams(Block):
-    """How the training images are split, and which of them are drawn."""
+    """To what images of one's own are brought; how the training images are split, and which of them are drawn."""
 
+    image_size: Annotated[int, Field(ge=4, le=1024)] = 28
+    channels: Literal[1, 3] = 1
+    fit: Literal["pad", "crop"] = "pad"
     validation: Annotated[int, Field(ge=0, le=10_000_000)]
     train_images: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     seed: Seed = 42

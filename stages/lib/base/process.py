@@ -10,6 +10,11 @@ STARTED_NS = time.time_ns()  # stages/__init__.py imports this before any librar
 LOOK_SECONDS = 1.0  # between two looks at the parent
 
 
+def cpus() -> int:
+    """Return how many CPUs this process may use: perhaps not all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def end_with_parent() -> None:
     """Interrupt this process, as Ctrl-C does, when the process that started it is gone.
 

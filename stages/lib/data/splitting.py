@@ -4,6 +4,7 @@ Shapes: N images, C channels, H x W pixels.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -47,6 +48,17 @@ def hold_out(split: Split, count: int, seed: int, key: str = "prepare.validation
     if any(len(part.labels_N.unique()) < len(classes) for part in parts):  # a rare class is easily left out
         raise _unfair(split, count, len(classes), key)
     return parts
+
+
+def part_of_each_class(labels_N: Tensor, part: float, seed: int) -> Tensor:
+    """Choose `part` of the images of each class, at least one, drawn from `seed`. Returns bool `[N]`."""
+    draw = torch.Generator().manual_seed(seed)
+    chosen_N = torch.zeros(len(labels_N), dtype=torch.bool)
+    for label in labels_N.unique():
+        of_class = torch.nonzero(labels_N == label).flatten()
+        order = torch.randperm(len(of_class), generator=draw)
+        chosen_N[of_class[order[: max(1, math.floor(part * len(of_class)))]]] = True
+    return chosen_N
 
 
 def shared_images(first: Split, second: Split) -> int:

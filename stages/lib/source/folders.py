@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stages.lib.base.errors import UserError
 
+MAX_BYTES = 500_000_000  # of an image file: 50 million pixels of 8 bytes without compression, and some room
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
 
 OnError = Callable[[OSError], None]

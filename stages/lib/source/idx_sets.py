@@ -45,6 +45,7 @@ TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
 
+PACKED = "images.zip"  # in their place, where the images are one's own
 NAMES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 # The md5 checksums are those in torchvision, and of FashionMNIST those in the README of zalandoresearch/fashion-mnist.

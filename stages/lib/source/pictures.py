@@ -1,15 +1,66 @@
-"""Bring pictures of any size and mode to one shape.
+"""Read picture files, and bring pictures of any size and mode to one shape.
 
-Shapes: C channels, H x W pixels.
+Shapes: N images, C channels, H x W pixels.
 """
 
-from typing import Literal
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stages.lib.base.errors import UserError
+from stages.lib.base.process import cpus
+from stages.lib.source.image_sets import Checksum
 
 Fit = Literal["pad", "crop"]
+
+# Named one by one: Pillow knows formats that start other programs (EPS) or are seldom used and little tested.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 50_000_000
+IMAGES_AT_ONCE = 1000  # handed to the threads: what waits for them costs memory
+
+
+def decode(file: BinaryIO, path: str | Path) -> Image.Image:
+    """Read the first frame of a PNG, JPEG, WebP, GIF or BMP file, upright, in the file's own mode.
+
+    Args:
+        file: the content.
+        path: what to call it in an error.
+
+    Raises:
+        UserError: it is no such image, damaged, cut short, or has more than `MAX_PIXELS` pixels by its header (then
+            nothing is decoded).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF data and of sizes that are judged below
+        try:
+            picture = Image.open(file, formats=FORMATS)
+            too_large = picture.width * picture.height > MAX_PIXELS
+            if not too_large:
+                picture.load()
+                ImageOps.exif_transpose(picture, in_place=True)
+        except Image.DecompressionBombError:  # Pillow's own limit, which is higher
+            too_large = True
+        except UnidentifiedImageError:
+            file.seek(0)
+            if b"<svg" in file.read(4096).lower():
+                raise UserError(f"{path} is an SVG drawing; export it as PNG first") from None
+            raise UserError(f"{path} is no PNG, JPEG, WebP, GIF or BMP image, or is damaged") from None
+        # Damaged bytes make Pillow's readers raise what they happen to stumble over: OSError, SyntaxError, ValueError,
+        # struct.error, zlib.error, RuntimeError and more, without a common class.
+        except Exception as error:
+            raise UserError(f"{path} is damaged or cut short ({str(error) or type(error).__name__})") from None
+    if too_large:
+        raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first")
+    return picture
 
 
 def bring(picture: Image.Image, image_size: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
@@ -36,6 +87,37 @@ def bring(picture: Image.Image, image_size: int, channels: int, fit: Fit) -> NDA
     square.paste(small, ((image_size - width) // 2, (image_size - height) // 2))
     pixels_HWC = np.asarray(square).reshape(image_size, image_size, channels)
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))
+
+
+def decode_packed(
+    archive: ZipFile, images_NCHW: NDArray[np.uint8], places: Sequence[int], brought: dict[str, Any]
+) -> str:
+    """Decode the images of a zip file that `pack` wrote, on all CPUs. Returns the checksum of the set.
+
+    Args:
+        archive: the zip file.
+        images_NCHW: where to write them.
+        places: for each image of the zip, in its order, its index there.
+        brought: image_size, channels and fit.
+
+    Raises:
+        UserError: names the first that cannot be read.
+    """
+    names, total = archive.namelist(), Checksum()
+
+    def decode_one(index: int) -> str:
+        content = archive.read(names[index])
+        images_NCHW[places[index]] = bring(decode(io.BytesIO(content), names[index]), **brought)
+        return hashlib.sha256(content).hexdigest()
+
+    # Threads: Pillow decodes and scales outside Python's lock. Its warnings are switched off for all of them at once.
+    with ThreadPoolExecutor(cpus()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for first in range(0, len(names), IMAGES_AT_ONCE):
+            some = range(first, min(first + IMAGES_AT_ONCE, len(names)))
+            for index, digest in zip(some, pool.map(decode_one, some), strict=True):
+                total.add_digest(names[index], digest)
+    return total.hexdigest()
 
 
 def plain_colours(picture: Image.Image) -> Image.Image:

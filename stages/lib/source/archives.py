@@ -1,10 +1,11 @@
-"""Download a zip archive and unpack it, without trusting it: the lecture's `download_data`. No stage uses it."""
+"""Download a zip archive and unpack it, without trusting it: images of one's own, and the lecture's `download_data`."""
 
 import re
 import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +14,7 @@ from stages.lib.source.download import SourceError, download, local_path, scheme
 
 MAX_BYTES = 2 * 1024**3
 MAX_SECONDS = 1800
+MAX_RATIO = 20
 CHUNK_BYTES = 1024**2
 
 
@@ -53,24 +55,56 @@ def download_and_unpack(
         raise UserError(f"{folder} is not a folder; remove it, or choose another destination")
 
     print(f"[INFO] Did not find {folder} directory, creating one...")
+    unzipping = f"[INFO] Unzipping {PurePosixPath(shown(source)).name} data..."
     if scheme_of(source) not in ("http", "https"):
-        _unpack(_local_archive(source), folder, source, max_bytes)
+        archive = _local_archive(source)
+        print(unzipping)
+        _unpack(archive, folder, source, max_bytes)
         return folder
 
     print(f"[INFO] Downloading {PurePosixPath(shown(source)).name} from {shown(source)}...")
-    archive = Path(data_folder) / f".{folder.name}.zip.tmp"
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        download(source, archive, max_bytes, max_seconds)
+    with _downloaded(source, folder, max_bytes, max_seconds) as archive:
+        print(unzipping)
         _unpack(archive, folder, source, max_bytes)
         if not remove_archive:
             name = PurePosixPath(unquote(urlsplit(source).path)).name.removesuffix(".zip") or folder.name
             archive.replace(archive.with_name(f"{name}.zip"))
+    return folder
+
+
+@contextmanager
+def unpacked(source: str, folder: Path, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> Iterator[None]:
+    """Unpack the zip archive at `source` into `folder`, which is there for the block alone.
+
+    Raises:
+        UserError: as `download_and_unpack`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # what a crash left behind
+    try:
+        if scheme_of(source) not in ("http", "https"):
+            archive = _local_archive(source)
+            # Images hardly get smaller in a zip: what unpacks to many times its size is a bomb.
+            _unpack(archive, folder, source, max(max_bytes, MAX_RATIO * archive.stat().st_size))
+        else:
+            with _downloaded(source, folder, max_bytes, max_seconds) as archive:
+                _unpack(archive, folder, source, max_bytes)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _downloaded(source: str, folder: Path, max_bytes: int, max_seconds: float) -> Iterator[Path]:
+    """Download an archive to a temporary file beside `folder`; the block may move it away."""
+    archive = folder.with_name(f".{folder.name}.zip.tmp")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download(source, archive, max_bytes, max_seconds)
+        yield archive
     except SourceError as error:
         raise UserError(f"{shown(source)}: {error}; check the address, or give the path of a zip file") from None
     finally:
         archive.unlink(missing_ok=True)
-    return folder
 
 
 def _local_archive(source: str) -> Path:
@@ -89,7 +123,6 @@ def _unpack(archive: Path, folder: Path, source: str, max_bytes: int) -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # what a crash left behind
     try:
         with zipfile.ZipFile(archive) as entries:
-            print(f"[INFO] Unzipping {PurePosixPath(shown(source)).name} data...")
             _write_entries(entries, _safe_paths(entries), temporary, max_bytes)
         temporary.rename(folder)
     except UserError as error:

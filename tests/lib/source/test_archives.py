@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.lecture.archives import download_and_unpack
 from stages.lib.base.errors import UserError
+from stages.lib.source.archives import download_and_unpack
 from tests.helpers import refusal
 from tests.lib.source.server import NOBODY, serving
 
