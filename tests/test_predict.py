@@ -243,6 +243,22 @@ def test_model_option(run: Run) -> None:
     assert entry["predictions"][0]["probability"] == pytest.approx(0.1)
 
 
+# Pictures that are unlike what the model knows
+
+
+def test_one_line_of_warning(run: Run) -> None:
+    draw("shirt.png")
+    sample = str(PROJECT / "docs/samples/shirt_on_cloth.png")
+    done = run("shirt.png", sample)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("predict: warning: ")
+    assert sample in line
+    assert "ground" in line
+    assert done.stdout.count(" %") == 6
+    assert [bool(entry["doubts"]) for entry in entries(run("shirt.png", sample, "--json"))] == [False, True]
+
+
 # Models of other images
 
 

@@ -1,5 +1,6 @@
 """What becomes of pictures from outside, and which are refused."""
 
+import gzip
 import io
 import os
 import pickle
@@ -17,8 +18,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from stages.commands import draw_samples
+from stages.commands.draw_samples import Sample
 from stages.lib.base.errors import UserError
 from stages.lib.photos import Background, Garment, find_garment, preview, read_garment, read_picture
+from stages.lib.source.canvas import Sheet
+from stages.lib.source.garments import GARMENTS
+from stages.lib.source.idx_sets import TEST_IMAGES
+from stages.lib.source.synthetic import write_synthetic
 from tests.helpers import PROJECT, refusal
 
 Grey = NDArray[np.uint8]
@@ -454,6 +461,72 @@ def test_thin_lines_are_a_garment(tmp_path: Path) -> None:
     ImageDraw.Draw(sketch).rectangle((300, 200, 700, 800), outline=0)
     sketch.save(tmp_path / "sketch.png")
     assert read_garment(tmp_path / "sketch.png").inverted
+
+
+# What lies beside the garment
+
+
+def on_ground(ground: int = 240, garment: int = 60, size: tuple[int, int] = (400, 300)) -> Image.Image:
+    """A garment of one grey in the middle of a uniform ground."""
+    picture = Image.new("L", size, ground)
+    picture.paste(garment, (150, 50, 250, 250))
+    return picture
+
+
+def test_specks_are_left_out() -> None:
+    picture = on_ground()
+    alone = find_garment(picture).pixels_HW
+    picture.paste(0, (30, 30, 45, 45))
+    picture.paste(0, (370, 280, 380, 300))
+    assert np.abs(find_garment(picture).pixels_HW.astype(int) - alone).max() < 10
+
+
+@pytest.mark.parametrize("gap", [4, 40])
+def test_two_parts_are_one_garment(gap: int) -> None:
+    picture = Image.new("L", (400, 300), 240)
+    picture.paste(60, (100, 50, 140, 250))
+    picture.paste(60, (140 + gap, 50, 180 + gap, 250))
+    columns = find_garment(picture).pixels_HW[14] > 100
+    assert columns.sum() >= 10
+    assert np.ptp(np.flatnonzero(columns)) > 10  # the second is there
+
+
+# Pictures unlike FashionMNIST
+
+
+@pytest.mark.parametrize("colour", [(0.1, 0.2, 0.4), (0.7, 0.1, 0.1), (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("draw", GARMENTS)
+def test_no_doubt_of_clean_garments(draw: Callable[[Sheet], None], colour: tuple[float, float, float]) -> None:
+    garments = [find_garment(draw_samples.picture(Sample(draw, seed, colour))) for seed in range(4)]
+    assert [garment.doubts for garment in garments if garment.contrast >= 64 and garment.doubts] == []
+
+
+def test_no_doubt_of_images_as_they_are(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, seed=0, train=10, test=500)
+    with gzip.open(tmp_path / TEST_IMAGES) as file:
+        images_NHW = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 28, 28)
+    assert [found for image in images_NHW if (found := find_garment(Image.fromarray(image)).doubts)] == []
+
+
+@pytest.mark.parametrize("draw", GARMENTS)
+def test_ground_with_folds(draw: Callable[[Sheet], None]) -> None:
+    for seed in range(4):
+        garment = find_garment(draw_samples.picture(Sample(draw, seed, (0.7, 0.1, 0.1), on_cloth=True)))
+        assert "its ground is not uniform" in garment.doubts
+
+
+def test_little_contrast() -> None:
+    assert "it has little contrast" in find_garment(on_ground(240, 200)).doubts
+    assert find_garment(on_ground(240, 60)).doubts == ()
+
+
+def test_garment_of_few_pixels() -> None:
+    (doubt,) = find_garment(on_ground().resize((32, 24))).doubts
+    assert "only 16 pixels" in doubt
+
+
+def test_transparent_ground_is_uniform() -> None:
+    assert find_garment(cut_out(40, 0).resize((400, 800))).doubts == ()
 
 
 # What people are shown

@@ -79,18 +79,21 @@ class Sheet:
         return (np.clip(self.light_NHW * (1 + grain_NHW), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def blank_sheet(rng: np.random.Generator, n: int) -> Sheet:
-    """Return `n` empty pictures, each with its own position, scale, turn, direction and cloth."""
-    height, width = IMAGE_SHAPE[1:]
+def blank_sheet(rng: np.random.Generator, n: int, detail: int = 1) -> Sheet:
+    """Return `n` empty pictures, each with its own position, scale, turn, direction and cloth.
+
+    With `detail` 10 they have 280 x 280 pixels, a tenth as large.
+    """
+    height, width = (side * detail for side in IMAGE_SHAPE[1:])
     right, down = _uniform(rng, n, -MOST_SHIFT, MOST_SHIFT), _uniform(rng, n, -MOST_SHIFT, MOST_SHIFT)
-    x = np.arange(width, dtype=np.float32)[None, None, :] - (width - 1) / 2 - right
-    y = np.arange(height, dtype=np.float32)[None, :, None] - (height - 1) / 2 - down
+    x = (np.arange(width, dtype=np.float32)[None, None, :] - (width - 1) / 2) / detail - right
+    y = (np.arange(height, dtype=np.float32)[None, :, None] - (height - 1) / 2) / detail - down
     angle = rng.uniform(-MOST_TURN, MOST_TURN, (n, 1, 1))  # float64: rounding then hides how machines' sines differ
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     pixel = 1 / _uniform(rng, n, *SCALE)
     x, y = (x * cos + y * sin) * pixel, (y * cos - x * sin) * pixel
     x = np.where(_uniform(rng, n, 0, 1) < 0.5, -x, x)  # toes to the left or to the right
-    return Sheet(rng, x, y, np.abs(x), pixel, _weave(rng, x, y), np.zeros_like(x))
+    return Sheet(rng, x, y, np.abs(x), pixel / detail, _weave(rng, x, y), np.zeros_like(x))
 
 
 def _uniform(rng: np.random.Generator, n: int, low: float, high: float) -> Array:
