@@ -19,13 +19,12 @@ from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import Params, load_params
 from stages.lib.base.timing import write_timing
 from stages.lib.base.versions import check_versions
-from stages.lib.data.datasets import load_split
 from stages.lib.learning.cpus import watched_pace
-from stages.lib.learning.devices import pick_device, place, set_seeds
+from stages.lib.learning.devices import pick_device
 from stages.lib.learning.distributed import is_distributed, join_world, start_processes
 from stages.lib.learning.memory import enough_memory, keep_freed_memory
-from stages.lib.learning.models import build_model, save_checkpoint
-from stages.lib.learning.training import Epoch, Training, check_training, is_chance
+from stages.lib.learning.models import save_checkpoint
+from stages.lib.learning.training import Epoch, is_chance, load_images, new_training
 from stages.lib.learning.unfinished import Unfinished
 
 
@@ -50,29 +49,16 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
     keep_freed_memory()
     device = pick_device(params.train.device)
 
-    train = load_split("data/prepared/train.safetensors").to(device)
-    validation = load_split("data/prepared/validation.safetensors").to(device)
-    # Without a validation set training watches the test images, as the lecture does.
-    watched = "validation" if len(validation) else "test"
-    held_out = validation if len(validation) else load_split("data/prepared/test.safetensors").to(device)
-    if watched == "test" and (model_params.keep == "best" or model_params.patience):
-        why = "choose by validation images, and there are none; set prepare.validation, or leave both out"
-        raise UserError(f"params.yaml: {name}.keep and {name}.patience {why}")
-
+    train, held_out, watched = load_images(name, model_params, device)
     with enough_memory(f"try a smaller {name}.batch_size or {name}.hidden_units"), join_world(device) as world:
         say = print if world.writes else silence
         if world.writes:
             check_versions("numpy", "safetensors", "torch")
-        set_seeds(params.seed)
-        shape, classes = train.image_shape, len(train.class_names)
-        model = build_model(model_params.arch, shape, model_params.hidden_units, classes, model_params.settings)
-        place(model, device, model_params.memory_format)
-        check_training(model, model_params, train, world)
+        training = new_training(model_params, params.seed, train, held_out, params.train.precision, world)
+        model = training.model
         parameters = sum(weights.numel() for weights in model.parameters())
         say(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.source}")
 
-        set_seeds(params.seed)
-        training = Training(model, model_params, train, held_out, params.train.precision, world)
         # Of a training outside the pipeline nobody knows all that it is made from.
         resumable = world.size == 1 and bool(inputs.at_start)
         unfinished = Unfinished(name, made_from(name, params, inputs, device) if resumable else None)

@@ -489,7 +489,7 @@ def test_looking_at_a_model_changes_nothing(
     stage = train_ours(NORMALIZED)
     run_stage(*stage)
     first = contents(prepared, "model_0")
-    monkeypatch.setattr("stages.train.check_training", lambda *_: None)
+    monkeypatch.setattr("stages.lib.learning.training.check_training", lambda *_: None)
     run_stage(*stage)
     assert contents(prepared, "model_0") == first
 
@@ -513,7 +513,7 @@ def test_damaged_images(prepared: Path, stage_refusal: StageRefusal) -> None:
 
 
 def test_short_memory(prepared: Path, stage_refusal: StageRefusal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.train.Training.run", lambda *_: torch.empty(10**15))
+    monkeypatch.setattr("stages.lib.learning.training.Training.run", lambda *_: torch.empty(10**15))
     line = stage_refusal("train", "model_1")
     assert "memory" in line
     assert "model_1.batch_size" in line

@@ -1,7 +1,7 @@
 """The lecture's training loop, and after each epoch an evaluation of images held out.
 
-Random numbers come from torch's global generator in the lecture's order: the caller seeds it before building the
-model and again before the training; each pass over a loader then draws from it.
+Random numbers come from torch's global generator in the lecture's order: it is seeded before the model is built and
+again before the training; each pass over a loader then draws from it.
 
 Shapes: N images, K classes, B images of one batch, C channels, H x W pixels; M batches.
 """
@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from stages.lib.base.errors import UserError
 from stages.lib.base.params import ModelParams
-from stages.lib.data.datasets import Batch, Split, batch_sizes, make_loader
+from stages.lib.data.datasets import Batch, Split, batch_sizes, load_split, make_loader
 from stages.lib.learning.augmentation import Augmentation
+from stages.lib.learning.devices import place, set_seeds
 from stages.lib.learning.distributed import SINGLE_PROCESS, World
 from stages.lib.learning.evaluation import mean_over_batches, metrics_of, predict_logits
-from stages.lib.learning.models import find_fault, kept_as_it_is
+from stages.lib.learning.models import build_model, find_fault, kept_as_it_is
 from stages.lib.learning.optimizers import make_optimizer
 from stages.lib.learning.steps import make_step
 
@@ -49,6 +50,45 @@ class Epoch:
             f"Epoch: {self.epoch} | Train loss: {self.train_loss:.5f} | Train accuracy: {self.train_acc:.2f}% | "
             f"{name} loss: {self.test_loss:.5f} | {name} accuracy: {self.test_acc:.2f}%"
         )
+
+
+def load_images(name: str, params: ModelParams, device: torch.device) -> tuple[Split, Split, str]:
+    """Load the images to train on and those that the training watches, and say which these are: validation or test.
+
+    Without a validation set training watches the test images, as the lecture does.
+
+    Raises:
+        UserError: the recipe of the model `name` chooses by validation images, and there are none.
+    """
+    train, validation = (load_split(f"data/prepared/{each}.safetensors").to(device) for each in ("train", "validation"))
+    if len(validation):
+        return train, validation, "validation"
+    if params.keep == "best" or params.patience:
+        why = "choose by validation images, and there are none; set prepare.validation, or leave both out"
+        raise UserError(f"params.yaml: {name}.keep and {name}.patience {why}")
+    return train, load_split("data/prepared/test.safetensors").to(device), "test"
+
+
+def new_training(
+    params: ModelParams,
+    seed: int,
+    train: Split,
+    held_out: Split,
+    precision: str = "float32",
+    world: World = SINGLE_PROCESS,
+) -> "Training":
+    """Seed, build the model on the device that holds the images, check it, seed again: a training that can start.
+
+    Raises:
+        UserError: the model cannot be built or trained.
+    """
+    set_seeds(seed)
+    classes = len(train.class_names)
+    model = build_model(params.arch, train.image_shape, params.hidden_units, classes, params.settings)
+    place(model, train.labels_N.device, params.memory_format)
+    check_training(model, params, train, world)
+    set_seeds(seed)
+    return Training(model, params, train, held_out, precision, world)
 
 
 def check_training(model: nn.Module, params: ModelParams, train: Split, world: World = SINGLE_PROCESS) -> None:
