@@ -2,6 +2,7 @@
 # make model       add a model: make model NAME=model_3 ARCH=resnet
 # make experiments list the experiments of this commit, with the columns that matter; OPTIONS=-A: of all commits
 # make search      search for better hyperparameters, as search.yaml says; OPTIONS="--workers 4"
+# make studies     run the studies of recipes by many trainings, those that changed; STUDIES=seeds: that one alone
 # make report      write report.html from the results; OPTIONS="--markdown main": print what changed since main instead
 # make card        write docs/model_card.md: data, parameters, figures and limits of the best model
 # make explain     write explain.html: look inside the best model; OPTIONS="--model model_1 --image shirt.png"
@@ -25,7 +26,7 @@ SETUP := $(BIN)/.installed
 CUDA := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run model experiments search report card explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
+.PHONY: run model experiments search studies report card explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.commands.run
@@ -39,6 +40,9 @@ experiments: setup
 
 search: setup
 	@python -m stages.commands.search $(OPTIONS)
+
+studies: setup
+	@python -m stages.commands.studies $(STUDIES)
 
 report: setup
 	@python -m stages.commands.report $(OPTIONS)

@@ -33,6 +33,7 @@ GREY_28 = (1, 28, 28)  # the shape of an image of FashionMNIST
 
 MakeSplit: TypeAlias = "Callable[..., Split]"
 RunStage = Callable[..., CompletedProcess[str]]
+RunStudy = Callable[..., None]
 SetParams = Callable[[dict[str, Any]], None]
 Shell = Callable[..., str]
 StageRefusal = Callable[..., str]

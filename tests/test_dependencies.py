@@ -15,6 +15,10 @@ from tests.helpers import PROJECT
 
 PIPELINE: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")
 STAGES: dict[str, Any] = PIPELINE["stages"]
+STUDIES: dict[str, Any] = {
+    path.parent.name: YAML(typ="safe").load(path)["stages"] for path in sorted(PROJECT.glob("studies/*/dvc.yaml"))
+}
+STUDY_STAGES = [(study, stage) for study, stages in STUDIES.items() for stage in stages]
 TRAIN = [name for name in STAGES if name.startswith("train_")]
 MODELS = [name.removeprefix("train_") for name in TRAIN]
 VERSIONS = tomllib.loads((PROJECT / "versions.toml").read_text())
@@ -111,6 +115,31 @@ def test_all_models_are_dependencies(stage: str) -> None:
     assert {f"models/{model}.safetensors" for model in MODELS} <= set(STAGES[stage]["deps"])
 
 
+def is_code(dep: str) -> bool:
+    return dep.startswith("stages/") or dep.endswith(".py")
+
+
+@pytest.mark.parametrize(("study", "stage"), STUDY_STAGES)
+def test_studies_depend_on_what_they_import(study: str, stage: str) -> None:
+    entry = STUDIES[study][stage]
+    script = entry["cmd"].split()[2].replace(".", "/") + ".py"
+    deps = {dep for dep in entry["deps"] if is_code(dep) and not is_in(dep, "stages/architectures")}
+    imported = imported_files(script)
+    assert {file for file in imported if not any(is_in(file, dep) for dep in deps)} == set()
+    assert {dep for dep in deps if not any(is_in(file, dep) for file in imported)} == set()
+    (listed,) = [
+        each["versions.toml"] for each in entry["params"] if isinstance(each, dict) and "versions.toml" in each
+    ]
+    assert listed == sorted(imported_libraries(script))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_studies_stay_out_of_metrics_and_plots(study: str) -> None:
+    for entry in STUDIES[study].values():
+        assert not {"metrics", "plots"} & entry.keys()
+        assert all(options == {"cache": False} for out in entry["outs"] for options in out.values())
+
+
 def test_training_stages_differ_by_model() -> None:
     assert len({re.sub(rf"{stage.removeprefix('train_')}\b", "model_N", str(STAGES[stage])) for stage in TRAIN}) == 1
 
@@ -145,7 +174,7 @@ def files_in(folder: str) -> list[str]:
     [
         ("stages/lib/data", r"stages\.lib\.learning"),
         ("stages/lib/results", r"stages\.lib\.learning"),
-        ("stages/lib", r"stages\.(?!lib\b)"),  # scripts, commands, lecture
+        ("stages/lib", r"stages\.(?!lib\b)|studies\b"),  # scripts, commands, lecture
         ("stages/architectures", rf"(?!({'|'.join([*sys.stdlib_module_names, 'torch'])})\b)"),
     ],
     ids=["data", "results", "lib", "architectures"],

@@ -12,9 +12,10 @@ from ruamel.yaml import YAML
 from tests.helpers import PROJECT
 
 PAGES = sorted((PROJECT / "docs").glob("*.md"))
-DOCS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PAGES, PROJECT / "docs/walkthrough.py"]
+STUDIES = sorted(PROJECT.glob("studies/**/README.md"))
+DOCS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PAGES, *STUDIES, PROJECT / "docs/walkthrough.py"]
 PIPELINE: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
-FOLDERS = ("stages", "tests", "docs", "metrics", "plots", "data", "models", "logs", ".dvc")
+FOLDERS = ("stages", "studies", "tests", "docs", "metrics", "plots", "data", "models", "logs", ".dvc")
 EXAMPLES = {"resnet.py", "nosuch.py", "shirt.png", "picture.png", "name.png"}  # files that a reader may have
 MADE = {
     "report.html",
@@ -31,7 +32,7 @@ FILE = re.compile(r"`([\w.-]+\.(?:py|yaml|toml|lock|md|txt|json|csv|png|html))`"
 LINK = re.compile(r"(?:\]\(|src=\")(?!https?://)([^)#\"]*)(?:#([^)]*))?[)\"]")
 LINES_PER_MODEL = 18  # of dvc.yaml: a stage, and three paths elsewhere
 
-each_document = pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+each_document = pytest.mark.parametrize("document", DOCS, ids=lambda path: str(path.relative_to(PROJECT)))
 
 
 def code(document: Path) -> str:

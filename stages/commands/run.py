@@ -24,6 +24,7 @@ from stages.lib.base.params import MODEL_NAME, FetchParams, Params, load_params
 from stages.lib.base.process import cpus
 from stages.lib.results.summary import summary
 from stages.lib.source.idx_sets import RAW_FILES
+from studies.results import read_seeds
 
 LOCK = Path(".dvc/tmp/run.lock")
 RAW = Path("data/raw")
@@ -88,6 +89,8 @@ def run_pipeline() -> None:
     if status != 0:
         sys.exit(status)
     print(f"\n{summary()}")
+    if study := read_seeds(load_params()):
+        print(f"\nEach model with {len(study['seeds'])} seeds, by studies/seeds:", *study["sentences"], sep="\n")
     if synthetic:
         print(NOT_FASHION_MNIST.format(runs="ran"))
 

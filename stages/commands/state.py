@@ -16,11 +16,11 @@ PARAMS = Path("params.yaml")
 def changed(compared: list[str]) -> list[str] | None:
     """Ask DVC which files, parameters and commands are no longer those of the run; None where DVC cannot tell.
 
-    Data and models that are not here do not count. Of a model that was taken out DVC says nothing.
+    Data and models that are not here do not count, nor do studies. Of a model that was taken out DVC says nothing.
     """
     if not Path(".dvc").is_dir():
         return None
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    command = [sys.executable, "-m", "dvc", "status", "--json", "dvc.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         return None

@@ -18,4 +18,4 @@ def test_new_model_trains_alone(project: Path, shell: Shell, stages_run: StagesR
     assert '"model_7": {' in Path("metrics/compare.json").read_text()
     for table in ("plots/compare.csv", "plots/curves.csv"):
         assert "model_7" in Path(table).read_text()
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")

@@ -102,7 +102,7 @@ def test_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
     shell(f"dvc exp apply {names['0.01 20']}")
     assert "  lr: 0.01\n" in Path("params.yaml").read_text()
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
 
 
 def test_way_back_from_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
@@ -114,16 +114,16 @@ def test_way_back_from_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -
 
     shell("git checkout . && git stash apply refs/exps/apply/stash && dvc checkout")
     assert "# not committed" in Path("params.yaml").read_text()
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
 
 
 def test_branch(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
     shell(f"dvc exp branch {names['0.1 20']} wider")
     shell("git checkout wider")
-    shell("dvc status -q", status=1)  # git has changed dvc.lock, and the data are still the old ones
+    shell("dvc status -q dvc.yaml", status=1)  # git has changed dvc.lock, and the data are still the old ones
     shell("dvc checkout")
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
     assert "  hidden_units: 20\n" in Path("params.yaml").read_text()
 
 
@@ -184,7 +184,7 @@ def follow_way_back(printed: str, shell: Shell) -> None:
     """Do what the last line of a stage says, and see that all is as committed."""
     (way_back,) = set(re.findall("`(git checkout [^`]+)`", printed))
     shell(way_back)
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
     assert shell("git status --short") == ""
 
 

@@ -106,7 +106,7 @@ def test_killed_repro(
     shell("dvc repro")
     assert contents(list(STAGES)) == expected
     assert left_overs() == []
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
     survived("kill -9 of dvc repro", 3)
 
 
@@ -129,7 +129,7 @@ def test_ctrl_c_in_repro(
     shell(TAKE_LOCK_BACK)
     shell("dvc repro")
     assert contents(list(STAGES)) == expected
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
     survived("Ctrl-C in dvc repro", 3)
 
 

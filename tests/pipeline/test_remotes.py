@@ -23,7 +23,7 @@ def test_clone_from_a_folder(
     shell(f"git clone -q '{project}' '{tmp_path}/clone'")
     monkeypatch.chdir(tmp_path / "clone")
     shell("dvc pull")
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
     assert stages_run(shell("dvc repro")) == []
     assert shell("git status --short") == ""
 
@@ -48,6 +48,6 @@ def test_clone_from_s3(
         shell("dvc pull", **KEYS)
     finally:
         server.stop()
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
     assert stages_run(shell("dvc repro")) == []
     assert shell("git status --short") == ""

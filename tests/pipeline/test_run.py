@@ -158,7 +158,7 @@ def test_ctrl_c_in_a_training(
 
     set_params({"model_1.epochs": 2, "model_2.epochs": 1})
     assert stages_run(shell(RUN)) == ["train_model_1", "evaluate", "compare"]
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")
     survived("Ctrl-C in make run")
 
 
@@ -192,4 +192,4 @@ def test_folder_of_any_name(
     set_params({"model_1.lr": 0.02})
     shell(RUN)
     shell("python -m stages.commands.report")
-    shell("dvc status -q")
+    shell("dvc status -q dvc.yaml")

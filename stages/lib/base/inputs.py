@@ -7,7 +7,8 @@ was made from, and its cache would bring that result back ever after.
 import re
 import time
 import tomllib
-from functools import reduce
+from collections.abc import Mapping
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,23 @@ from stages.lib.base.files import sha256_of
 from stages.lib.base.process import STARTED_NS
 
 CODE = "stages/"
-INTERPOLATED = re.compile(r"\$\{([\w.]+)\}")  # a value of params.yaml in a path: ${model_0.arch}
+INTERPOLATED = re.compile(r"\$\{([\w.]+)\}")  # a value of params.yaml, or of a matrix: ${model_0.arch}, ${item.seed}
+PIPELINE = Path("dvc.yaml")
 HASHED_BYTES = 1 << 20  # the content decides up to here, size and time of change for larger files
 
 
 class Inputs:
-    """The parameters and files that dvc.yaml lists for a stage, as they are now."""
+    """The parameters and files that dvc.yaml lists for a stage, as they are now.
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
-        self.at_start = read_inputs(stage)
+    Args:
+        stage: its name.
+        pipeline: another file of stages, whose paths are relative to the current folder all the same.
+        item: the values of a stage's matrix.
+    """
+
+    def __init__(self, stage: str, pipeline: Path = PIPELINE, item: Mapping[str, Any] | None = None) -> None:
+        self.read = partial(read_inputs, stage, pipeline, item)
+        self.at_start = self.read()
         code, now = [name for name in self.at_start if name.startswith(CODE)], time.time_ns()
         edited = [name for name in code if STARTED_NS < _changed_ns(name) <= now]
         self.at_start |= dict.fromkeys(edited)  # while Python loaded it: which content it loaded nobody knows
@@ -39,26 +47,30 @@ class Inputs:
         Raises:
             UserError: names what changed.
         """
-        now = read_inputs(self.stage)
+        now = self.read()
         changed = sorted(name for name in self.at_start | now if self.at_start.get(name) != now.get(name, "gone"))
         if changed:
             names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
             raise UserError(f"{names} changed while this stage ran; its result is discarded: run it again")
 
 
-def read_inputs(stage: str) -> dict[str, Any]:
+def read_inputs(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the values of the parameters and the fingerprints of the files that dvc.yaml lists for `stage`.
 
     Empty where dvc.yaml has no such stage: then DVC records nothing either.
     """
-    listed = _value(_load("dvc.yaml"), f"stages.{stage}") or {}
+    listed = _value(_load(str(pipeline)), f"stages.{stage}") or {}
+    known = {**(_load("params.yaml") or {}), "item": item}
+
+    def filled(text: str) -> str:
+        return INTERPOLATED.sub(lambda found: str(_value(known, found[1])), text)
+
     parameters: dict[str, Any] = {}
     for entry in listed.get("params", []):
         for file, keys in entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]:
             tree = _load(file)
-            parameters |= {f"{key} in {file}": _value(tree, key) for key in keys}
-    params = _load("params.yaml")
-    paths = [INTERPOLATED.sub(lambda found: str(_value(params, found[1])), dep) for dep in listed.get("deps", [])]
+            parameters |= {f"{key} in {file}": _value(tree, key) for key in map(filled, keys)}
+    paths = map(filled, listed.get("deps", []))
     return parameters | {str(file): _fingerprint(file) for path in paths for file in _files(Path(path))}
 
 

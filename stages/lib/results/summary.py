@@ -7,7 +7,10 @@ import pandas as pd
 from stages.lib.base.files import read_json
 from stages.lib.base.timing import images_per_second, train_seconds
 
-ABOUT = "This holds for these trained models, on images like these. With another seed they may change places."
+ABOUT = (
+    "This holds for these trained models, on images like these. With another seed they may change places: "
+    "`make studies` says how often."
+)
 
 
 def summary() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.lib.base.inputs import HASHED_BYTES, Inputs
-from tests.helpers import SetParams, refusal
+from tests.helpers import SetParams, refusal, set_keys
 
 DVC_YAML = """
 stages:
@@ -115,3 +115,25 @@ def test_stage_unknown_to_dvc() -> None:
     inputs = Inputs("train_model_9")
     Path("params.yaml").unlink()
     inputs.check_unchanged()
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda: set_keys(Path("params.yaml"), {"model_1.lr": 0.5}), "model_1 in params.yaml"),
+        (lambda: Path("stages/architectures/mlp.py").write_text("otherwise"), "stages/architectures/mlp.py"),
+    ],
+    ids=["parameter", "file"],
+)
+def test_item_of_a_matrix(edit: Callable[[], object], named: str) -> None:
+    pipeline = Path("studies/seeds/dvc.yaml")
+    pipeline.parent.mkdir(parents=True)
+    pipeline.write_text("""
+stages:
+  cell:
+    deps: ["stages/architectures/${item.model.arch}.py"]
+    params: ["${item.model.name}"]
+""")
+    inputs = Inputs("cell", pipeline, {"model": {"name": "model_1", "arch": "mlp"}})
+    edit()
+    assert named in refusal(inputs.check_unchanged)

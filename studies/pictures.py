@@ -1,0 +1,60 @@
+"""The pictures of the studies, in the style of all others; accuracies are in percent."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from stages.lib.plots import colour_of, marker_of, new_figure, styled, titled
+from studies.statistics import spread_of
+
+
+@styled
+def accuracies_by_seed(accuracies: Mapping[str, Sequence[float]], seeds: Sequence[int], source: str) -> Figure:
+    """Draw a row for each recipe: a point for each seed, and below them the mean with its 95 % interval."""
+    title = titled(f"Test accuracy with the seeds {seeds[0]} to {seeds[-1]}", source)
+    figure = new_figure((8, 1.4 + 0.9 * len(accuracies)), title)
+    axes = figure.subplots()
+    heights = np.linspace(-0.32, 0.08, len(seeds))  # from the first seed to the last: none hides another
+    for row, (name, values) in enumerate(accuracies.items()):
+        (colour, marker), spread = _look(name, row), spread_of(values)
+        axes.scatter(values, row + heights, 30, color=colour, marker=marker, alpha=0.7, linewidths=0)
+        axes.plot([spread.low, spread.high], [row + 0.24] * 2, color=colour, linewidth=3, solid_capstyle="butt")
+        axes.plot(spread.mean, row + 0.24, color=colour, marker="|", markersize=14, markeredgewidth=2)
+        text = f"{spread.mean:.2f} % ({spread.low:.2f} to {spread.high:.2f})"
+        axes.annotate(text, (spread.mean, row + 0.3), xytext=(0, -14), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(accuracies)), list(accuracies), parse_math=False)
+    axes.set(xlabel="Accuracy (%); bar: mean with its 95 % interval", ylim=(len(accuracies) - 0.35, -0.5))
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+@styled
+def accuracy_by_size(cells: Sequence[Mapping[str, Any]], source: str) -> Figure:
+    """Draw accuracy over the number of training images: a line through the means of each model, a point each seed."""
+    figure = new_figure((8, 5), titled("Test accuracy by number of training images", source))
+    axes = figure.subplots()
+    sizes = sorted({cell["train_images"] for cell in cells})
+    for row, name in enumerate(dict.fromkeys(cell["model"] for cell in cells)):
+        colour, marker = _look(name, row)
+        points = [(cell["train_images"], cell["accuracy"]) for cell in cells if cell["model"] == name]
+        means = [np.mean([accuracy for count, accuracy in points if count == size]) for size in sizes]
+        axes.plot(sizes, means, color=colour, marker=marker, label=name)
+        images, accuracies = zip(*points, strict=True)
+        axes.scatter(images, accuracies, 14, color=colour, marker=marker, alpha=0.5, linewidths=0)
+    axes.set_xscale("log")
+    axes.set_xticks(sizes)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter("")
+    axes.set(xlabel="Training images", ylabel="Accuracy (%)")
+    axes.legend()
+    return figure
+
+
+def _look(name: str, row: int) -> tuple[str, str]:
+    """Return colour and marker: of a model its own, of anything else those of its row."""
+    model = name if name.startswith("model_") else f"model_{row}"
+    return colour_of(model), marker_of(model)

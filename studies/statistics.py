@@ -1,0 +1,85 @@
+"""What a few trainings say of a recipe: its mean with an interval, and an exact test of two recipes, seed by seed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import permutation_test, t
+
+from stages.lib.results.statistics import SIGNIFICANCE, holm
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The accuracies of several trainings of one recipe, in percent."""
+
+    mean: float
+    deviation: float  # standard deviation of one training
+    low: float  # 95 % confidence interval of the mean, by Student's t
+    high: float
+    lowest: float
+    highest: float
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return mean, standard deviation, interval of the mean, and range of at least two values."""
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    margin = float(t.ppf(1 - SIGNIFICANCE / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    return Spread(mean, deviation, mean - margin, mean + margin, min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two recipes with the same seeds: how far the first is ahead, in points of percent, and how likely by chance."""
+
+    first: str
+    second: str
+    mean_difference: float
+    low: float  # 95 % confidence interval of the mean difference
+    high: float
+    first_wins: int
+    second_wins: int
+    seeds: int
+    p_value: float  # two-sided, exact
+    p_value_holm: float  # for all pairs of the study together
+    verdict: str
+
+
+def compare_recipes(accuracies: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]]) -> list[Pair]:
+    """Test each pair of recipes by the signs of their differences: without an effect either sign is as likely.
+
+    All 2^n choices of signs are tried, so that the test is exact for any number n of seeds. It asks no normal
+    distribution. Source: R. A. Fisher, The Design of Experiments (1935), section 21.
+    """
+    differences = [np.subtract(accuracies[first], accuracies[second]) for first, second in pairs]
+    tests = [
+        permutation_test((each,), np.mean, permutation_type="samples", n_resamples=2 ** len(each))
+        for each in differences
+    ]
+    adjusted = holm([float(test.pvalue) for test in tests])
+    return [
+        _pair(first, second, each.tolist(), float(test.pvalue), p_value)
+        for (first, second), each, test, p_value in zip(pairs, differences, tests, adjusted, strict=True)
+    ]
+
+
+def _pair(first: str, second: str, differences: list[float], p_value: float, p_value_holm: float) -> Pair:
+    spread = spread_of(differences)
+    wins = sum(each > 0 for each in differences), sum(each < 0 for each in differences)
+    verdict = f"{first} and {second} cannot be told apart by their recipes"
+    if p_value_holm < SIGNIFICANCE:
+        ahead, behind = (first, second) if spread.mean > 0 else (second, first)
+        verdict = f"{ahead} is the better recipe than {behind}"
+    return Pair(
+        first, second, spread.mean, spread.low, spread.high, *wins, len(differences), p_value, p_value_holm, verdict
+    )
+
+
+def pair_sentence(pair: Pair) -> str:
+    """Say what the test says of two recipes, with its numbers."""
+    ahead, wins = (pair.first, pair.first_wins) if pair.mean_difference >= 0 else (pair.second, pair.second_wins)
+    return (
+        f"{pair.verdict}: {ahead} is ahead by {abs(pair.mean_difference):.2f} points on average, and with "
+        f"{wins} of {pair.seeds} seeds (p = {pair.p_value_holm:.2g} by Holm)"
+    )

@@ -1,0 +1,68 @@
+"""`make studies`: which models there are, which trainings have changed, as many at once as there are CPUs."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.commands import studies
+from stages.lib.base.params import load_params
+from tests.helpers import SetParams, refusal
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The commands that DVC would have got."""
+    found: list[tuple[str, ...]] = []
+
+    def dvc(*arguments: str) -> int:
+        found.append(arguments)
+        return 0
+
+    monkeypatch.setattr(studies, "dvc", dvc)
+    return found
+
+
+def test_models_follow_params(workspace: Path, set_params: SetParams) -> None:
+    set_params({"model_1.arch": "mlp_hidden"})
+    studies.write_models(load_params())
+    written = Path("studies/models.yaml").read_text()
+    assert "- {name: model_1, arch: mlp_hidden}\n- {name: model_2, arch: tiny_vgg}\n" in written
+
+
+def test_models_are_written_when_they_change(workspace: Path, set_params: SetParams) -> None:
+    studies.write_models(load_params())
+    before = Path("studies/models.yaml").stat().st_mtime_ns
+    set_params({"model_1.lr": 0.5})
+    studies.write_models(load_params())
+    assert Path("studies/models.yaml").stat().st_mtime_ns == before
+
+
+def test_each_cell_is_trained_once(calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "cpus", lambda: 3)
+    cells = [f"studies/seeds/dvc.yaml:cell@model0-{seed}" for seed in range(7)]
+    assert studies.train_cells(cells) == 0
+    assert len(calls) == 3
+    assert sorted(cell for call in calls for cell in call[3:]) == cells
+
+
+@pytest.mark.parametrize(("cpus", "cells"), [(1, ["a", "b"]), (4, ["a"]), (4, [])])
+def test_nothing_to_share(
+    cpus: int, cells: list[str], calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "cpus", lambda: cpus)
+    assert (studies.train_cells(cells), calls) == (0, [])
+
+
+def test_only_trainings_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = {"studies/relu/dvc.yaml:cell@mlp-42": "changed", "studies/relu/dvc.yaml:results": "changed"}
+    monkeypatch.setattr(studies, "DVC", [sys.executable, "-c", f"print({json.dumps(json.dumps(status))})"])
+    assert studies.changed_cells(["studies/relu/dvc.yaml"]) == ["studies/relu/dvc.yaml:cell@mlp-42"]
+
+
+def test_unknown_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["studies", "sead"])
+    line = refusal(studies.parse_pipelines)
+    assert "sead" in line
+    assert "data_size, relu, seeds" in line

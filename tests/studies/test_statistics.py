@@ -1,0 +1,51 @@
+"""The numbers of the studies against values worked out by hand, or by enumeration."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from studies.statistics import Pair, compare_recipes, pair_sentence, spread_of
+
+
+def pair_of(first: list[float], second: list[float]) -> Pair:
+    (pair,) = compare_recipes({"model_0": first, "model_1": second}, [("model_0", "model_1")])
+    return pair
+
+
+def test_spread() -> None:
+    spread = spread_of([80.0, 82.0, 84.0])
+    # t = 4.302653 for two degrees of freedom; 2 / sqrt(3) = 1.154701
+    assert (spread.mean, spread.deviation, spread.lowest, spread.highest) == (82.0, 2.0, 80.0, 84.0)
+    assert (spread.low, spread.high) == pytest.approx((82 - 4.968276, 82 + 4.968276))
+
+
+def test_p_value_of_ten_wins() -> None:
+    pair = pair_of([float(value) for value in range(81, 91)], [80.0] * 10)
+    assert pair.p_value == pytest.approx(2 / 1024)
+    assert (pair.first_wins, pair.second_wins, pair.seeds) == (10, 0, 10)
+
+
+def test_p_value_is_that_of_all_signs() -> None:
+    differences = np.array([1.5, -0.5, 2.0, 0.25, -1.0, 3.0])
+    means = [abs(np.mean(np.array(signs) * differences)) for signs in product((-1, 1), repeat=6)]
+    expected = np.mean([mean >= abs(differences.mean()) - 1e-12 for mean in means])
+    assert pair_of(list(80 + differences), [80.0] * 6).p_value == pytest.approx(float(expected))
+
+
+def test_equal_recipes_cannot_be_told_apart() -> None:
+    pair = pair_of([80.0, 81.0, 82.0], [80.0, 81.0, 82.0])
+    assert pair.p_value == 1
+    assert "cannot be told apart" in pair.verdict
+
+
+def test_the_better_recipe_is_named() -> None:
+    pair = pair_of([80.0] * 10, [float(value) for value in range(81, 91)])
+    assert pair.verdict == "model_1 is the better recipe than model_0"
+    assert "model_1 is ahead by 5.50 points on average, and with 10 of 10 seeds" in pair_sentence(pair)
+
+
+def test_several_pairs_are_corrected() -> None:
+    accuracies = {name: [float(add + value) for value in range(6)] for name, add in (("a", 0), ("b", 10), ("c", 30))}
+    pairs = compare_recipes(accuracies, [("a", "b"), ("a", "c"), ("b", "c")])
+    assert [pair.p_value_holm for pair in pairs] == pytest.approx([3 * 2 / 64] * 3)
