@@ -194,6 +194,7 @@ def draw(
         "plots/reliability.png": plots.reliability(bins, errors, data_set),
         "plots/costs.png": plots.accuracy_against_costs(names, accuracies, costs, title, data_set),
         "plots/recall.png": draw_recall(outcomes, data_set),
+        "plots/behaviour.png": draw_behaviour(names, data_set),
         "plots/filters.png": plots.filters(first_layers(names), data_set),
     }
 
@@ -203,6 +204,17 @@ def draw_recall(outcomes: dict[str, Outcome], data_set: str) -> Figure:
     class_names = list(next(iter(outcomes.values())).recall_pct)
     recalls_pct = {name: [outcome.recall_pct[each] for each in class_names] for name, outcome in outcomes.items()}
     return plots.recall(recalls_pct, class_names, data_set)
+
+
+def draw_behaviour(names: list[str], data_set: str) -> Figure:
+    """Draw how the accuracy of each model changes when the images do."""
+    path = "plots/behaviour.csv"
+    table = read_table(path)
+    of_models = {name: table[table["model"] == name] for name in names}
+    first = list(of_models[names[0]]["images"])
+    if any(list(rows["images"]) != first for rows in of_models.values()):
+        raise Outdated(path, "does not have the same rows for all models")
+    return plots.behaviour({name: list(rows["accuracy"]) for name, rows in of_models.items()}, first, data_set)
 
 
 def first_layers(names: list[str]) -> dict[str, tuple[str, NDArray[Any]]]:

@@ -1,7 +1,8 @@
 """Evaluate the trained models, all that params.yaml names.
 
 Each model is built again from its file alone and sees every test image once. Writes its metrics, the lecture's result
-dictionary among them, its predictions, and a table of its layers. Takes some seconds.
+dictionary among them, its predictions, a table of its layers, and how its accuracy changes when the images are changed
+a little. Takes some seconds.
 """
 
 import sys
@@ -22,8 +23,9 @@ from stages.lib.base.tensors import save_tensors
 from stages.lib.base.timing import write_timing
 from stages.lib.base.versions import check_versions
 from stages.lib.data.datasets import Split, load_split
+from stages.lib.learning.behaviour import AS_THEY_ARE, changed_images
 from stages.lib.learning.devices import pick_device, place
-from stages.lib.learning.evaluation import check_reloaded, metrics_of, predict
+from stages.lib.learning.evaluation import accuracy_pct, check_reloaded, metrics_of, predict
 from stages.lib.learning.layers import trace_layers
 from stages.lib.learning.models import Checkpoint, load_checkpoint
 
@@ -40,7 +42,8 @@ def main() -> None:
     validation = load_split("data/prepared/validation.safetensors").to(device)
     batch_size = params.evaluate.batch_size
 
-    images_per_second = {}
+    images_per_second, behaviours = {}, []
+    changed = changed_images(test)
     for name in names:
         checkpoint = load_named(name)
         place(checkpoint.model, device, checkpoint.memory_format)
@@ -53,6 +56,8 @@ def main() -> None:
         if len(validation):
             watched, watched_logits_NK = validation, predict(checkpoint, validation, batch_size)
             results["validation"] = measure(checkpoint, watched_logits_NK, validation, batch_size)
+        behaviours += [(name, AS_THEY_ARE, results["accuracy"])]
+        behaviours += [(name, what, accuracy_on(checkpoint, images, batch_size)) for what, images in changed.items()]
         check_as_trained(name, watched_logits_NK, watched.labels_N, params.model(name).batch_size)
 
         write_json(f"metrics/eval/{name}.json", results)
@@ -66,6 +71,7 @@ def main() -> None:
             print(f"{name}: never answers {', '.join(results['never_predicted'])}")
         if results["undecided"]:
             print(f"{name}: gives all classes the same probability for {results['undecided']:,} images")
+    write_csv("plots/behaviour.csv", ["model", "images", "accuracy"], behaviours)
     write_timing(
         "inference",
         names,
@@ -109,6 +115,11 @@ def measure(checkpoint: Checkpoint, logits_NK: Tensor, split: Split, batch_size:
     """Return the lecture's result dictionary with the exact metrics beside it."""
     metrics = metrics_of(logits_NK, split.labels_N, batch_size)
     return {"model_name": type(checkpoint.model).__name__, **asdict(metrics)}
+
+
+def accuracy_on(checkpoint: Checkpoint, split: Split, batch_size: int) -> float:
+    """Return the accuracy of a model on some images, in percent."""
+    return accuracy_pct(split.labels_N, predict(checkpoint, split, batch_size).argmax(dim=1))
 
 
 def find_gaps(logits_NK: Tensor, class_names: tuple[str, ...]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def write_model(name: str, correct: Sequence[int], confidence: float = 0.82) -> 
     write_json(f"metrics/train/{name}.json", {"parameters": 7_960, "watched": "test"})
     write_csv(f"plots/curves/{name}.csv", COLUMNS, CURVE)
     write_csv(f"plots/layers/{name}.csv", ["layer", "kind", "parameters", "multiply_adds"], LAYERS[arch])
+    write_behaviour(name, accuracy)
     probabilities_NK = torch.full((IMAGES, 10), doubt)
     probabilities_NK[:, 0] = confidence
     labels_N = torch.ones(IMAGES, dtype=torch.int64)
@@ -59,6 +60,14 @@ def write_model(name: str, correct: Sequence[int], confidence: float = 0.82) -> 
     torch.manual_seed(42)
     model = build_model(arch, GREY_28, 10, 10)
     save_checkpoint(f"models/{name}.safetensors", model, name, model_params(arch), no_images())
+
+
+def write_behaviour(name: str, accuracy: float) -> None:
+    """Write into the table of all models that this one is right on 10 % fewer of the mirrored images."""
+    path = Path("plots/behaviour.csv")
+    others = [row for row in csv.reader(path.read_text().splitlines()) if row[0] != name] if path.exists() else []
+    rows = [(name, "as they are", accuracy), (name, "mirrored", accuracy - 10)]
+    write_csv(path, ["model", "images", "accuracy"], [*others[1:], *rows])
 
 
 def write_predictions(name: str, probabilities_NK: torch.Tensor, labels_N: torch.Tensor) -> None:
@@ -231,6 +240,18 @@ def test_csv_equals_json(compare: Compare) -> None:
     assert rows_of("plots/compare.csv") == [
         {key: str(value) for key, value in {"model": name, **row}.items()} for name, row in models.items()
     ]
+
+
+def test_picture_of_changed_images(compare: Compare, drawn: dict[str, Figure]) -> None:
+    compare()
+    (axes,) = drawn["plots/behaviour.png"].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["as they are", "mirrored"]
+    assert [np.asarray(line.get_xdata()).tolist() for line in axes.lines] == [[83, 73], [75, 65], [88.5, 78.5]]
+
+
+def test_changed_images_of_other_models(evaluated: Path, stage_refusal: StageRefusal) -> None:
+    write_csv("plots/behaviour.csv", ["model", "images", "accuracy"], [("model_0", "as they are", 83.0)])
+    assert "plots/behaviour.csv" in stage_refusal("compare")
 
 
 def test_recall_of_each_class(compare: Compare) -> None:

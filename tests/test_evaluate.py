@@ -1,5 +1,6 @@
 """The evaluate stage: each model from its file alone, its metrics, and its predictions."""
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,7 @@ OUTPUTS = {
     path
     for name in MODELS
     for path in (f"metrics/eval/{name}.json", f"data/predictions/{name}.safetensors", f"plots/layers/{name}.csv")
-}
+} | {"plots/behaviour.csv"}
 LAYERS = ("plots/layers/model_0.csv",)  # written before the model predicts anything
 OURS = """
 from torch import nn
@@ -123,6 +124,18 @@ def test_metrics(trained: dict[str, nn.Module], run_stage: RunStage, set_params:
         loss = nn.functional.cross_entropy(logits_NK.double(), test.labels_N).item()
         assert results["loss"] == pytest.approx(loss, rel=1e-6)
         assert f"{name}: {results['accuracy']:.2f}% of 77 images, loss {results['loss']:.5f}" in done.stdout
+
+
+def test_accuracy_on_changed_images(trained: dict[str, nn.Module], run_stage: RunStage) -> None:
+    run_stage("evaluate")
+    rows = list(csv.DictReader(Path("plots/behaviour.csv").read_text().splitlines()))
+    found = {(row["model"], row["images"]): float(row["accuracy"]) for row in rows}
+    test = load_split("data/prepared/test.safetensors")
+    for name, model in trained.items():
+        assert found[name, "as they are"] == read_json(f"metrics/eval/{name}.json")["accuracy"]
+        mirrored = replace(test, images_NCHW=test.images_NCHW.flip(-1))
+        right = logits_of(model, mirrored).argmax(dim=1) == test.labels_N
+        assert found[name, "mirrored"] == int(right.sum()) / 77 * 100
 
 
 def test_classes_never_answered(trained: dict[str, nn.Module], run_stage: RunStage) -> None:

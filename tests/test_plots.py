@@ -103,6 +103,7 @@ def write_tables(folder: Path, loss: float) -> None:
     write("compare", columns, [(name, 80 + loss, 79, 82, loss, 7_960) for name in MODELS])
     write("reliability", "model confidence_pct accuracy_pct images", [(name, 90, 80 + loss, 700) for name in MODELS])
     write("recall", "model class recall_pct", [(name, "Bag", 80 + loss) for name in MODELS])
+    write("behaviour", "model images accuracy", [(name, "mirrored", 80 + loss) for name in MODELS])
     write("confusion", "actual predicted", [("Bag", "Bag"), ("Bag", "Coat")])
     write("per_class", "class f1", [("Bag", 0.5), ("Coat", 0.25)])
 

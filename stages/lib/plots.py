@@ -252,17 +252,15 @@ def reliability(bins: Mapping[str, Table], errors_pct: Mapping[str, float], data
 def recall(recalls_pct: Mapping[str, Sequence[float]], class_names: Sequence[str], data_set: str) -> Figure:
     """Draw for each class, a row each, which percentage of its images each model finds; NaN where it has none."""
     title = titled("Of the test images of each class, how many does a model find?", data_set)
-    row_inches = 0.42 if len(class_names) <= FEW_CLASSES else 0.3
-    figure = new_figure((8, 1.6 + row_inches * len(class_names)), title)
-    axes = figure.subplots()
-    rows = np.arange(len(class_names))
-    shifts = (np.arange(len(recalls_pct)) - (len(recalls_pct) - 1) / 2) * 0.6 / len(recalls_pct)  # none hides another
-    for shift, (name, values) in zip(shifts, recalls_pct.items(), strict=True):
-        axes.plot(values, rows + shift, linestyle="", label=name, clip_on=False, zorder=3, **_look(name, size=7))
-    axes.set_yticks(rows, [_or_empty(name, row, recalls_pct) for row, name in enumerate(class_names)], parse_math=False)
-    axes.set(xlabel="Recall (%)", xlim=(0, 100), ylim=(len(class_names) - 0.5, -0.5))
-    _legend_below(figure, axes)
-    return figure
+    rows = [_or_empty(name, row, recalls_pct) for row, name in enumerate(class_names)]
+    return _points_by_row(recalls_pct, rows, title, "Recall (%)")
+
+
+@styled
+def behaviour(accuracies: Mapping[str, Sequence[float]], changes: Sequence[str], data_set: str) -> Figure:
+    """Draw the accuracy of each model on the test images as they are and changed in several ways, a row each."""
+    title = titled("Test accuracy when the images are changed a little", data_set)
+    return _points_by_row(accuracies, changes, title, "Accuracy (%)")
 
 
 @styled
@@ -407,6 +405,21 @@ def new_figure(size: tuple[float, float], title: str) -> Figure:
     """Make an empty figure of that many inches. A dollar sign in a text from outside starts no formula."""
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, parse_math=False)
+    return figure
+
+
+def _points_by_row(values: Mapping[str, Sequence[float]], rows: Sequence[str], title: str, label: str) -> Figure:
+    """Draw for each row a point of each model, in percent."""
+    row_inches = 0.42 if len(rows) <= FEW_CLASSES else 0.3
+    figure = new_figure((8, 1.6 + row_inches * len(rows)), title)
+    axes = figure.subplots()
+    heights = np.arange(len(rows))
+    shifts = (np.arange(len(values)) - (len(values) - 1) / 2) * 0.6 / len(values)  # none hides another
+    for shift, (name, points) in zip(shifts, values.items(), strict=True):
+        axes.plot(points, heights + shift, linestyle="", label=name, clip_on=False, zorder=3, **_look(name, size=7))
+    axes.set_yticks(heights, rows, parse_math=False)
+    axes.set(xlabel=label, xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5))
+    _legend_below(figure, axes)
     return figure
 
 

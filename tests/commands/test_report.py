@@ -26,6 +26,7 @@ from tests.helpers import RunStage, StageRefusal, set_keys, write_inputs
 NAMES = ("model_0", "model_1", "model_2")
 PICTURES = (
     "plots/accuracy.png",
+    "plots/behaviour.png",
     "plots/recall.png",
     "plots/curves.png",
     "plots/confusion.png",

@@ -81,6 +81,9 @@ PICTURES: dict[str, Callable[[int, str], Figure]] = {
     "recall": lambda count, source: plots.recall(
         {name: [92.0, 0.0, 100.0] for name in names(count)}, ["Dress", "Coat", "Bag"], source
     ),
+    "behaviour": lambda count, source: plots.behaviour(
+        {name: [92.0, 0.0] for name in names(count)}, ["as they are", "mirrored"], source
+    ),
     "confusion": lambda _, source: plots.confusion(np.eye(10, dtype=int), CLASS_NAMES, "Confusion matrix", source),
 }
 KINDS = pytest.mark.parametrize("kind", PICTURES)

@@ -7,10 +7,7 @@ import pandas as pd
 from stages.lib.base.files import read_json
 from stages.lib.base.timing import images_per_second, train_seconds
 
-ABOUT = (
-    "This holds for these trained models, on images like these. With another seed they may change places: "
-    "`make studies` says how often."
-)
+ABOUT = "This holds for these trained models, on images like these. With another seed it may not: see `make studies`."
 
 
 def summary() -> str:
