@@ -64,7 +64,7 @@ def main() -> None:
     inputs.check_unchanged()
 
     counts = ", ".join(f"{count:,} {name}" for name, count in description["counts"].items())
-    print(f"prepared {counts} images of {description.get('data_set', train.source)}")
+    print(f"prepared {counts} images of {train.called}")
     shared = description["shared_images"]["train_test"]
     if shared:
         print(f"prepare: warning: {shared} test images are in the training set too", file=sys.stderr)
@@ -202,7 +202,7 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
     mean = (pixels @ values) / pixels.sum()
     return {
         "source": train.source,
-        **({} if train.data_set == FASHION_MNIST.name else {"data_set": train.data_set}),
+        **({"data_set": train.data_set} if train.called == train.data_set else {}),
         "sha256": checksums,
         "counts": {name: len(split) for name, split in splits.items()},
         "shape": list(train.images_NCHW.shape[1:]),

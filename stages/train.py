@@ -57,7 +57,7 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         training = new_training(model_params, params.seed, train, held_out, params.train.precision, world)
         model = training.model
         parameters = sum(weights.numel() for weights in model.parameters())
-        say(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.source}")
+        say(f"{name}: {type(model).__name__}, {parameters:,} parameters, {len(train):,} images of {train.called}")
 
         # Of a training outside the pipeline nobody knows all that it is made from.
         resumable = world.size == 1 and bool(inputs.at_start)

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pytest
 from packaging.version import Version
 from ruamel.yaml import YAML
@@ -52,6 +54,34 @@ def no_images(class_names: tuple[str, ...] = CLASS_NAMES, shape: tuple[int, int,
     from stages.lib.data.datasets import Split
 
     return Split(torch.zeros(0, *shape, dtype=torch.uint8), torch.zeros(0).long(), class_names, "synthetic")
+
+
+def write_photos(folder: Path, per_class: int = 4, classes: Sequence[str] = ("Hose", "Kleid", "靴")) -> Path:
+    """Write drawn garments as colour pictures of odd sizes: `folder/CLASS/N.jpg`, every other one a PNG."""
+    from PIL import Image
+
+    from stages.lib.source.canvas import blank_sheet
+    from stages.lib.source.garments import GARMENTS
+
+    rng = np.random.default_rng(len(classes))
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        sheet = blank_sheet(rng, per_class)
+        GARMENTS[label % len(GARMENTS)](sheet)
+        for number, image_HW in enumerate(sheet.photograph()):
+            tint = [(label * 40 + 100 * channel) % 200 + 56 for channel in range(3)]
+            colours = (image_HW[..., None] * np.array(tint) // 255).astype(np.uint8)
+            picture = Image.fromarray(colours).resize((41 + 7 * number, 57 - 3 * (number % 9)))
+            picture.save(folder / name / f"{number}.{'png' if number % 2 else 'jpg'}")
+    return folder
+
+
+def zip_of(folder: Path, target: Path, envelope: str = "") -> Path:
+    """Write the files of a folder into a zip, below the folder `envelope` if one is given."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, Path(envelope) / path.relative_to(folder))
+    return target
 
 
 def refusal(call: Callable[..., Any], *arguments: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from stages.lib.source.idx_sets import IDX_SETS, MNIST, RAW_FILES, TRAIN_LABELS, RawFile
 from stages.lib.source.synthetic import write_synthetic
-from tests.helpers import RunStage, SetParams, StageRefusal, file_names
+from tests.helpers import RunStage, SetParams, StageRefusal, file_names, write_photos
 from tests.lib.source.server import NOBODY
 
 MIRROR = os.environ.get("FASHION_MNIST_MIRROR", "")  # of the published files
@@ -119,3 +119,43 @@ def test_published_files(run_stage: RunStage, set_params: SetParams, monkeypatch
     again = run_stage("fetch")
     assert (again.returncode, again.stderr) == (0, "")
     assert "nothing to fetch" in again.stdout
+
+
+def use_images(run_stage: RunStage, folder: str = "pets") -> None:
+    assert run_stage("commands.use_images", folder).returncode == 0
+
+
+def test_images_of_ones_own(run_stage: RunStage, workspace: Path) -> None:
+    write_photos(workspace / "pets")
+    use_images(run_stage)
+    done = run_stage("fetch")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file_names(RAW) == {"images.zip"}
+    assert "taken from pets" in done.stdout
+    (workspace / "pets").rename("elsewhere")  # as for those who have them from `dvc pull`
+    assert "nothing to fetch" in run_stage("fetch").stdout
+
+
+def test_images_that_changed(run_stage: RunStage, stage_refusal: StageRefusal, workspace: Path) -> None:
+    write_photos(workspace / "pets")
+    use_images(run_stage)
+    (workspace / "pets/Hose/0.jpg").unlink()
+    line = stage_refusal("fetch")
+    assert "use_images pets" in line
+    assert not RAW.exists() or not file_names(RAW)
+    use_images(run_stage)
+    assert run_stage("fetch").returncode == 0
+
+
+def test_images_of_which_nothing_is_said(stage_refusal: StageRefusal, set_params: SetParams) -> None:
+    set_params({"fetch.source": "images"})
+    assert "use_images PATH" in stage_refusal("fetch")
+
+
+def test_other_source_leaves_nothing(run_stage: RunStage, set_params: SetParams, workspace: Path) -> None:
+    write_photos(workspace / "pets")
+    use_images(run_stage)
+    for source, files in (("synthetic", NAMES), ("images", {"images.zip"}), ("synthetic", NAMES)):
+        set_params({"fetch.source": source, "fetch.synthetic.train": 20, "fetch.synthetic.test": 10})
+        assert run_stage("fetch").returncode == 0
+        assert file_names(RAW) == files

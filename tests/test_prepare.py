@@ -27,7 +27,8 @@ from stages.lib.source.idx_sets import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
-from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names
+from stages.lib.source.pictures import bring
+from tests.helpers import MakeSplit, RunStage, SetParams, StageRefusal, file_names, write_photos
 
 OUTPUTS = {
     "data/prepared/train.safetensors",
@@ -321,3 +322,92 @@ def test_random_images_are_the_lectures(make_split: MakeSplit, drawn: Drawn) -> 
     assert titles(picture) == [f"{CLASS_NAMES[train.labels_N[batch[place]]]}, no. {place + 1} of 32"]
     image = np.asarray(picture.axes[0].images[0].get_array())
     np.testing.assert_allclose(image, train.images_NCHW[batch[place], 0], atol=1e-3)
+
+
+@pytest.fixture
+def photos(workspace: Path, run_stage: RunStage, set_params: SetParams) -> Path:
+    """The workspace with 30 images of one's own in three classes, fetched, to be brought to 12 x 12 in colour."""
+    write_photos(workspace / "pets", per_class=10)
+    set_params({"prepare.image_size": 12, "prepare.channels": 3})
+    for stage in (("commands.use_images", "pets"), ("fetch",)):
+        assert run_stage(*stage).returncode == 0
+    return workspace
+
+
+def test_images_of_ones_own(photos: Path, run_stage: RunStage) -> None:
+    before = file_names(photos)
+    done = run_stage("prepare")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file_names(photos) - before == OUTPUTS
+    assert "24 train, 0 validation, 6 test images of pets" in done.stdout
+    train, test = (load_split(photos / f"data/prepared/{name}.safetensors") for name in ("train", "test"))
+    assert train.image_shape == test.image_shape == (3, 12, 12)
+    assert (train.source, train.data_set, train.class_names) == ("images", "pets", ("Hose", "Kleid", "靴"))
+    assert train.brought == {"image_size": 12, "channels": 3, "fit": "pad"}
+    assert (train.labels_N.bincount().tolist(), test.labels_N.bincount().tolist()) == ([8] * 3, [2] * 3)
+    about = read_json("metrics/data.json")
+    assert (about["data_set"], about["shape"], about["per_class"]["test"]["靴"]) == ("pets", [3, 12, 12], 2)
+    assert about["sha256"] == {"images.zip": sha256_of("data/raw/images.zip")}
+
+
+def test_every_image_has_its_own_label(photos: Path, run_stage: RunStage, drawn: Drawn) -> None:
+    run_stage("prepare")
+    expected = []
+    for label, name in enumerate(("Hose", "Kleid", "靴")):
+        for path in (photos / "pets" / name).iterdir():
+            with Image.open(path) as picture:
+                expected.append((label, bring(picture, 12, 3, "pad").tobytes()))
+    splits = [load_split(f"data/prepared/{name}.safetensors") for name in ("train", "test")]
+    found = [
+        (int(label), image.numpy().tobytes())
+        for split in splits
+        for image, label in zip(split.images_NCHW, split.labels_N, strict=True)
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_images_with_train_and_test(workspace: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn) -> None:
+    for part, count in (("train", 6), ("test", 3)):
+        write_photos(workspace / "pets" / part, count)
+    for stage in (("commands.use_images", "pets"), ("fetch",)):
+        assert run_stage(*stage).returncode == 0
+    assert "18 train, 0 validation, 9 test" in run_stage("prepare").stdout
+    assert load_split("data/prepared/train.safetensors").image_shape == (1, 28, 28)
+
+
+def test_part_held_out_depends_on_the_seed(
+    photos: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn
+) -> None:
+    contents = []
+    for seed in (42, 42, 43):
+        set_params({"prepare.seed": seed})
+        run_stage("prepare")
+        contents.append((photos / "data/prepared/test.safetensors").read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_other_images_than_pinned(photos: Path, stage_refusal: StageRefusal, set_params: SetParams) -> None:
+    set_params({"fetch.images.sha256": "0" * 64})
+    assert "dvc repro fetch" in stage_refusal("prepare")
+
+
+def test_damaged_pack(photos: Path, stage_refusal: StageRefusal) -> None:
+    path = photos / "data/raw/images.zip"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    assert "data/raw/images.zip" in stage_refusal("prepare")
+
+
+def test_images_not_fetched(photos: Path, stage_refusal: StageRefusal) -> None:
+    (photos / "data/raw/images.zip").unlink()
+    assert "images.zip is missing" in stage_refusal("prepare")
+
+
+def test_shape_of_published_images_is_native(
+    raw: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn
+) -> None:
+    set_params({"prepare.image_size": 64, "prepare.channels": 3})
+    assert run_stage("prepare").returncode == 0
+    train = load_split("data/prepared/train.safetensors")
+    assert (train.image_shape, train.brought) == ((1, 28, 28), {})

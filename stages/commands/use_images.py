@@ -23,8 +23,6 @@ from stages.lib.base.process import cpus
 from stages.lib.source.download import shown
 from stages.lib.source.folders import walk
 from stages.lib.source.image_sets import (
-    TEST,
-    TRAIN,
     Checksum,
     ImageFile,
     Layout,
@@ -118,17 +116,15 @@ def span(values: tuple[int, ...]) -> str:
 def warn_of_duplicates(looks: list[Look], layout: Layout) -> None:
     """Say on stderr which images are there twice, byte for byte, and which are in both sets."""
     first: dict[str, Look] = {}
-    warnings = []
+    found: dict[str, list[str]] = {"is of another class than": [], "is in both sets, as": [], "is the same as": []}
     for look in looks:
         other = first.setdefault(look.digest, look)
         if other is not look:
-            one, two = (layout.part_and_label(each.file.name) for each in (other, look))
-            what = "has the content of"
-            if one[1] != two[1]:
-                what = "is of another class than, and has the content of,"
-            elif {one[0], two[0]} == {TRAIN, TEST}:
-                what = "is in both sets: it has the content of"
-            warnings.append(f"{look.file.name} {what} {other.file.name}")
+            (part, label), (other_part, other_label) = (layout.part_and_label(each.file.name) for each in (look, other))
+            worst = 0 if label != other_label else 1 if part != other_part else 2
+            what = list(found)[worst]
+            found[what].append(f"{look.file.name} {what} {other.file.name}, and has its content")
+    warnings = [warning for some in found.values() for warning in some]
     for warning in warnings[:MOST_NAMED]:
         print(f"images: warning: {warning}", file=sys.stderr)
     if len(warnings) > MOST_NAMED:

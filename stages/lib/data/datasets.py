@@ -49,6 +49,11 @@ class Split:
         """What titles of pictures call the images: drawn ones `synthetic`, others by the name of their data set."""
         return self.source if self.source == "synthetic" else self.data_set
 
+    @property
+    def called(self) -> str:
+        """What lines of text call the images: by their data set, those of FashionMNIST and drawn ones by the source."""
+        return self.source if self.data_set == "FashionMNIST" else self.data_set
+
     def to(self, device: torch.device) -> "Split":
         """Return the split in the memory of `device`."""
         return replace(self, images_NCHW=self.images_NCHW.to(device), labels_N=self.labels_N.to(device))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from stages.lib.base.errors import Outdated, UserError
+from stages.lib.base.errors import Outdated, UserError, printable
 from stages.lib.source.archives import unpacked
 from stages.lib.source.download import local_path, scheme_of, shown
 from stages.lib.source.folders import MAX_BYTES, walk
@@ -96,7 +96,7 @@ def find_images(folder: Path) -> list[ImageFile]:
         for path in images:
             name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())  # macOS writes ä as two letters
             if not name.isprintable():
-                raise UserError(f"{path} has a name that cannot be printed; rename it")
+                raise UserError(f"{printable(str(path))} has a name that cannot be printed; rename it")
             if name in found:
                 raise UserError(f"{path} has the name of {found[name].path}; rename one of them")
             found[name] = ImageFile(name, path)

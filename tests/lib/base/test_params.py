@@ -24,6 +24,13 @@ GOOD = {
     "fetch.synthetic.train": "6000",
     "fetch.synthetic.test": "1000",
     "fetch.synthetic.seed": "42",
+    "fetch.images.name": "pets",
+    "fetch.images.path": "../pets.zip",
+    "fetch.images.sha256": "0123456789abcdef" * 4,
+    "fetch.images.test": "0.2",
+    "prepare.image_size": "28",
+    "prepare.channels": "1",
+    "prepare.fit": "pad",
     "prepare.validation": "0",
     "prepare.train_images": "0",
     "prepare.seed": "42",
@@ -59,6 +66,7 @@ SEEDS = ["seed", "fetch.synthetic.seed", "prepare.seed", "confusion.seed"]
 WHOLE_NUMBERS = {  # the lowest and the highest that are allowed
     **dict.fromkeys(SEEDS, (0, 2**32 - 1)),
     **dict.fromkeys(["fetch.synthetic.train", "fetch.synthetic.test"], (10, 10_000_000)),
+    "prepare.image_size": (4, 1024),
     "prepare.validation": (0, 10_000_000),
     "prepare.train_images": (0, 10_000_000),
     **dict.fromkeys(["train.threads", "train.processes", "model_0.threads"], (1, 256)),
@@ -69,7 +77,8 @@ WHOLE_NUMBERS = {  # the lowest and the highest that are allowed
     **dict.fromkeys(["confusion.samples", "confusion.mistakes"], (1, 100)),
 }
 CHOICES = {
-    "fetch.source": ["fashion-mnist", "synthetic"],
+    "fetch.source": ["fashion-mnist", "mnist", "images", "synthetic"],
+    "prepare.fit": ["pad", "crop"],
     "train.device": ["auto", "cpu", "cuda", "mps"],
     "train.precision": ["float32", "bfloat16"],
     "model_0.arch": architectures(),
@@ -79,6 +88,11 @@ CHOICES = {
     "compare.by": ["accuracy", "loss"],
 }
 DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(["fetch.images.name", "fetch.images.path", "fetch.images.sha256"], ""),
+    "fetch.images.test": 0.2,
+    "prepare.image_size": 28,
+    "prepare.channels": 1,
+    "prepare.fit": "pad",
     "prepare.train_images": 0,
     **dict.fromkeys(SEEDS[1:], 42),
     "train.precision": "float32",

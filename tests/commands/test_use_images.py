@@ -1,0 +1,99 @@
+"""`use_images`: what it says of a folder or zip of images, and what it writes."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages.lib.base.params import load_params
+from stages.lib.source.image_sets import checksum_of, find_images
+from tests.helpers import RunStage, SetParams, StageRefusal, write_photos, zip_of
+from tests.lib.source.server import serving
+
+IMAGES_ZIP = os.environ.get("IMAGES_ZIP", "")  # planets: ten classes of 150 pictures each
+COMMAND = "commands.use_images"
+
+
+@pytest.fixture
+def photos(workspace: Path) -> Path:
+    return write_photos(workspace / "pets")
+
+
+def test_params_are_written(photos: Path, run_stage: RunStage) -> None:
+    before = Path("params.yaml").read_text()
+    done = run_stage(COMMAND, "pets")
+    assert (done.returncode, done.stderr) == (0, "")
+    fetch = load_params().fetch
+    assert (fetch.source, fetch.images.name, fetch.images.path) == ("images", "pets", "pets")
+    assert fetch.images.sha256 == checksum_of(find_images(photos))
+    lost = set(before.splitlines()) - set(Path("params.yaml").read_text().splitlines())
+    assert all("source" in line for line in lost)
+
+
+def test_folders_are_listed_as_the_lecture_does(photos: Path, run_stage: RunStage) -> None:
+    done = run_stage(COMMAND, "pets")
+    assert "There are 3 directories and 0 images in 'pets'." in done.stdout
+    assert "There are 0 directories and 4 images in 'pets: 靴'." in done.stdout
+    for words in ("12 images", "41 to 62 pixels wide", "12 RGB", "3 classes: Hose, Kleid, 靴", "20%", "28 x 28"):
+        assert words in done.stdout
+
+
+def test_zip_from_a_server(photos: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    content = zip_of(photos, Path("pets.zip"), envelope="pets").read_bytes()
+    with serving(lambda request: request.reply(200, content)) as address:
+        done = run_stage(COMMAND, f"{address}cats.zip")
+        assert (done.returncode, done.stderr) == (0, "")
+        images = load_params().fetch.images
+        assert (images.name, images.sha256) == ("cats", checksum_of(find_images(photos)))
+        assert run_stage("fetch").returncode == 0
+    assert [path.name for path in Path("data/raw").iterdir()] == ["images.zip"]
+
+
+def test_broken_images_are_named(photos: Path, stage_refusal: StageRefusal, run_stage: RunStage) -> None:
+    (photos / "Hose/0.jpg").write_text("hello")
+    assert "Hose/0.jpg is no PNG" in run_stage(COMMAND, "pets").stderr
+    content = (photos / "Kleid/2.jpg").read_bytes()
+    (photos / "Kleid/2.jpg").write_bytes(content[: len(content) // 2])
+    before = Path("params.yaml").read_text()
+    done = run_stage(COMMAND, "pets")
+    first, second = done.stderr.splitlines()
+    assert "Kleid/2.jpg is damaged" in first
+    assert "Hose/0.jpg" in second
+    assert "2 images" in second
+    assert (done.returncode, Path("params.yaml").read_text()) == (1, before)
+
+
+def test_duplicates_and_leaks(workspace: Path, run_stage: RunStage) -> None:
+    photos = workspace / "pets"
+    for part, count in (("train", 5), ("test", 4)):
+        write_photos(photos / part, count)
+    shutil.rmtree(photos / "test")
+    shutil.copytree(photos / "train", photos / "test")
+    shutil.copy(photos / "train/Hose/0.jpg", photos / "train/Kleid/9.jpg")
+    done = run_stage(COMMAND, "pets")
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert "train/Kleid/9.jpg is of another class than test/Hose/0.jpg" in lines[0]
+    assert "train/Hose/0.jpg is in both sets, as test/Hose/0.jpg" in lines[1]
+    assert "6 more images" in lines[-1]
+    assert load_params().fetch.source == "images"
+
+
+@pytest.mark.parametrize("path", ["absent", "params.yaml", "ftp://host/x.zip"])
+def test_no_images(path: str, workspace: Path, stage_refusal: StageRefusal) -> None:
+    assert path in stage_refusal(COMMAND, path)
+
+
+@pytest.mark.skipif(not IMAGES_ZIP, reason="IMAGES_ZIP is not set")
+def test_real_photos(workspace: Path, run_stage: RunStage, set_params: SetParams) -> None:
+    set_params({"prepare.image_size": 64, "prepare.channels": 3})
+    set_params({"model_2.epochs": 2, "model_2.optimizer": "adam", "model_2.lr": 0.003})
+    for stage in ((COMMAND, IMAGES_ZIP), ("fetch",), ("prepare",), ("train", "model_2")):
+        done = run_stage(*stage)
+        assert done.returncode == 0, done.stderr
+    assert "1,200 images of planets" in done.stdout
+    accuracy = float(done.stdout.split("Test accuracy: ")[-1].split("%")[0])
+    assert accuracy > 60  # 10 by chance
