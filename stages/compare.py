@@ -7,6 +7,7 @@ Shapes: N images, K classes; U units of a layer, each a picture of H x W, in col
 """
 
 import math
+import sys
 from argparse import ArgumentParser
 from dataclasses import astuple, dataclass
 from itertools import combinations
@@ -26,7 +27,7 @@ from stages.lib.base.params import load_params
 from stages.lib.base.tensors import load_arrays
 from stages.lib.base.versions import check_versions
 from stages.lib.results.calibration import Bin, calibration_error_pct, reliability_bins
-from stages.lib.results.statistics import holm, mcnemar_test, verdict, wilson_interval
+from stages.lib.results.statistics import FEW_IMAGES, holm, mcnemar_test, verdict, wilson_interval
 from stages.lib.results.summary import verdicts
 from stages.lib.results.tables import read_table
 
@@ -64,6 +65,8 @@ def main() -> None:
         plots.save(picture, path)
     copy(f"models/{best}.safetensors", "models/best.safetensors")
     print(verdicts(comparison))
+    if rare := rare_classes(outcomes[best].class_images):
+        print(f"compare: warning: few test images, so their recall says little: {rare}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Outcome:
     correct_N: NDArray[np.bool_]  # whether its most probable class is the true one
     bins: list[Bin]
     recall_pct: dict[str, float]  # of the test images of each class
+    class_images: dict[str, int]  # test images of each class
     results: dict[str, Any]  # as evaluated, and checked against the predictions
 
 
@@ -90,12 +94,10 @@ def read_outcome(name: str) -> Outcome:
     correct_N = probabilities_NK.argmax(axis=1) == labels_N
     results = read_json(f"metrics/eval/{name}.json")
     check_results(name, results, correct_N, probabilities_NK[np.arange(len(labels_N)), labels_N])
-    per_class = [correct_N[labels_N == label] for label in range(len(about["class_names"]))]
-    recall_pct = {
-        class_name: float(correct.mean()) * 100 if len(correct) else math.nan
-        for class_name, correct in zip(about["class_names"], per_class, strict=True)
-    }
-    return Outcome(correct_N, reliability_bins(probabilities_NK, labels_N), recall_pct, results)
+    per_class = {name: correct_N[labels_N == label] for label, name in enumerate(about["class_names"])}
+    recall_pct = {name: float(each.mean()) * 100 if len(each) else math.nan for name, each in per_class.items()}
+    class_images = {name: len(each) for name, each in per_class.items()}
+    return Outcome(correct_N, reliability_bins(probabilities_NK, labels_N), recall_pct, class_images, results)
 
 
 def check_results(
@@ -128,6 +130,7 @@ def describe(name: str, outcome: Outcome) -> dict[str, Any]:
         "accuracy": results["accuracy"],
         "accuracy_low": low,
         "accuracy_high": high,
+        **balanced_accuracy(outcome),
         "loss": results["loss"],
         "model_acc": results["model_acc"],
         "model_loss": results["model_loss"],
@@ -136,6 +139,23 @@ def describe(name: str, outcome: Outcome) -> dict[str, Any]:
         "multiply_adds": int(read_table(f"plots/layers/{name}.csv")["multiply_adds"].sum()),
         "file_bytes": Path(f"models/{name}.safetensors").stat().st_size,
     }
+
+
+def balanced_accuracy(outcome: Outcome) -> dict[str, float]:
+    """Return the mean recall of the classes that have test images; nothing where it is the accuracy itself.
+
+    It is, if all classes have as many test images. Otherwise a model that names the largest class alone has a high
+    accuracy and a balanced one of 100 % divided by the number of classes.
+    """
+    if len(set(outcome.class_images.values())) == 1:
+        return {}
+    known = [recall for recall in outcome.recall_pct.values() if not math.isnan(recall)]
+    return {"balanced_accuracy": math.fsum(known) / len(known)}
+
+
+def rare_classes(class_images: dict[str, int]) -> str:
+    """Name the classes with few test images, and how many; empty if there are none."""
+    return ", ".join(f"{name} ({images})" for name, images in class_images.items() if images < FEW_IMAGES)
 
 
 def compare_pairs(outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
-from stages.compare import first_layers
+from stages.compare import Outcome, balanced_accuracy, first_layers
 from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
@@ -91,7 +91,8 @@ def compare(evaluated: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> C
 
     def run() -> dict[str, Any]:
         done = run_stage("compare")
-        assert (done.returncode, done.stderr) == (0, "")
+        others = [line for line in done.stderr.splitlines() if "few test images" not in line]  # of eight classes, none
+        assert (done.returncode, others) == (0, [])
         return read_json("metrics/compare.json")
 
     return run
@@ -320,6 +321,41 @@ def test_layer_with_a_number_for_a_name(compare: Compare, drawn: dict[str, Figur
     table.write_text(table.read_text().replace("block_1.0", "0").replace("classifier.1", "1.10"))
     compare()
     assert shown_filters(drawn)[-1] == "model_2\nConv2d\n10 of 10 units"
+
+
+def unbalance() -> None:
+    """Give model_0 a test set of which 195 images are of class 0, 4 of class 1, 1 of class 2; it answers 0 always."""
+    labels_N = torch.zeros(IMAGES, dtype=torch.int64)
+    labels_N[-5:-1], labels_N[-1] = 1, 2
+    for name in ("model_0", "model_1", "model_2"):
+        write_model(name, range(195))
+        arrays, _ = load_tensors(f"data/predictions/{name}.safetensors")
+        write_predictions(name, arrays["probabilities"], labels_N)
+
+
+def test_balanced_accuracy_of_unequal_classes(compare: Compare) -> None:
+    unbalance()
+    write_json("metrics/data.json", {"source": "images", "data_set": "planets", "shape": [1, 28, 28]})
+    rows = compare()["models"]
+    assert rows["model_0"]["accuracy"] == 97.5
+    assert rows["model_0"]["balanced_accuracy"] == pytest.approx(100 / 3)  # of the three classes that have images
+    assert rows_of("plots/compare.csv")[0]["balanced_accuracy"].startswith("33.3")
+
+
+def test_rare_classes_are_named(evaluated: Path, run_stage: RunStage, drawn: dict[str, Figure]) -> None:
+    unbalance()
+    done = run_stage("compare")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert f"{CLASS_NAMES[1]} (4), {CLASS_NAMES[2]} (1), {CLASS_NAMES[3]} (0)" in line
+    assert CLASS_NAMES[0] not in line
+    labels = [label.get_text() for label in drawn["plots/recall.png"].axes[0].get_yticklabels()]
+    assert labels[2:4] == [CLASS_NAMES[2], f"{CLASS_NAMES[3]} (no images)"]
+
+
+def test_no_balanced_accuracy_of_equal_classes() -> None:
+    alike = Outcome(np.ones(4, bool), [], {"cat": 50.0, "dog": 100.0}, {"cat": 2, "dog": 2}, {})
+    assert balanced_accuracy(alike) == {}
 
 
 @pytest.mark.parametrize(("layer", "weights"), [("layers.1", (10, 3 * 8 * 8)), ("block_1.0", (10, 3, 5, 5))])

@@ -27,6 +27,7 @@ _ROW = _block(
     architecture=str,
     **_keys(float, "accuracy", "accuracy_low", "accuracy_high", "loss", "calibration_error_pct"),
     **_keys(int, "parameters", "multiply_adds", "file_bytes"),
+    balanced_accuracy=(float | None, None),  # where the classes differ in their number of test images
 )
 _PAIR = _block(
     **_keys(str, "first", "second", "verdict"),

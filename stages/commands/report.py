@@ -24,6 +24,7 @@ from stages.lib.base.lock import read_lock, recorded_versions
 from stages.lib.base.params import load_params
 from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
+from stages.lib.results.statistics import FEW_IMAGES, wilson_interval
 from stages.lib.results.summary import ABOUT, pair_text
 from studies.results import read_seeds
 
@@ -92,7 +93,8 @@ def gather() -> dict[str, Any]:
         "speed": speed_chart(comparison, seconds, speeds),
         "curves": {name: outputs.read_checked(f"plots/curves/{name}.csv", outputs.CURVE) for name in names},
         "layers": {name: outputs.read_checked(f"plots/layers/{name}.csv", outputs.LAYERS) for name in names},
-        "classes": outputs.read_checked("plots/per_class.csv", outputs.CLASSES),
+        "classes": [with_interval(row) for row in outputs.read_checked("plots/per_class.csv", outputs.CLASSES)],
+        "few_images": FEW_IMAGES,
         "params": params_used(lock),
         "git": git_state(),
         "lock": lock,
@@ -120,6 +122,12 @@ def picture(path: str | Path, alt: str) -> dict[str, Any]:
         "height": int.from_bytes(size[4:], "big"),
         "alt": alt,
     }
+
+
+def with_interval(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a class with the 95 % confidence interval of its recall, in percent."""
+    low, high = wilson_interval(round(row["recall"] * row["images"]), row["images"])
+    return {**row, "recall_low": low, "recall_high": high}
 
 
 def excess_points(training: dict[str, Any]) -> float:

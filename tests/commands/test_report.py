@@ -353,6 +353,26 @@ def test_another_data_set(results: Path, report: Report) -> None:
     assert "three channels of 64 \N{MULTIPLICATION SIGN} 48" in text_of(html)
 
 
+def test_unequal_classes(results: Path, report: Report) -> None:
+    assert "Balanced accuracy" not in text_of(report())
+    models = read_json(results / "metrics/compare.json")["models"]
+    edit(
+        results / "metrics/compare.json",
+        models={name: {**row, "balanced_accuracy": 61.23} for name, row in models.items()},
+    )
+    assert "Balanced accuracy %" in text_of(report())
+    assert "61.23" in text_of(report())
+
+
+def test_classes_of_few_images(results: Path, report: Report) -> None:
+    classes = [("Dress", 1.0, 0.9, 0.95, 1_000), ("Bag", 1.0, 1.0, 1.0, 1), ("Coat", 0.0, 0.0, 0.0, 0)]
+    write_csv(results / "plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], classes)
+    text = text_of(report())
+    assert "Few test images, so that recall says little: Bag (1), Coat (none)" in " ".join(text.split())
+    assert "20.7 to 100.0" in text  # one of one, by Wilson
+    assert "88.0 to 91.7" in text
+
+
 @pytest.mark.parametrize("chosen_on", ["test", "validation"])
 def test_images_that_decided(results: Path, report: Report, chosen_on: str) -> None:
     edit(results / "metrics/compare.json", chosen_on=chosen_on)

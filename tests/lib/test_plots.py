@@ -205,6 +205,13 @@ def test_recall_of_many_classes(count: int) -> None:
     assert all(below.y1 <= above.y0 + 1 for above, below in pairwise(boxes))
 
 
+@pytest.mark.parametrize("interval", [(0.0, 79.3), (20.7, 100.0), (0.0, 100.0)])
+def test_wide_intervals_are_not_cut_off(interval: tuple[float, float]) -> None:
+    accuracy = 0.0 if interval[0] == 0 else 100.0
+    figure = plots.accuracy_intervals(names(2), [accuracy, 50.0], [interval, (9.5, 90.5)], "planets")
+    assert cut_off(figure) == []
+
+
 def test_recall_of_a_class_without_images() -> None:
     figure = plots.recall({"model_0": [50.0, float("nan")]}, ["Coat", "Bag"], "planets")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Coat", "Bag (no images)"]

@@ -23,6 +23,7 @@ def summary() -> str:
             "architecture": row["architecture"],
             "accuracy %": f"{row['accuracy']:.2f}",
             "95 % interval": f"{row['accuracy_low']:.2f} to {row['accuracy_high']:.2f}",
+            **({"balanced %": f"{row['balanced_accuracy']:.2f}"} if "balanced_accuracy" in row else {}),
             "loss": f"{row['loss']:.4f}",
             "parameters": f"{row['parameters']:,}",
             "multiply-adds": f"{row['multiply_adds']:,}",
