@@ -137,6 +137,8 @@ class BatchIndices(Sampler[Tensor]):
         if self.shuffle:
             seed = int(torch.empty((), dtype=torch.int64).random_().item())
             order_N = torch.randperm(self.images, generator=torch.Generator().manual_seed(seed))
+            if self.rank:
+                torch.manual_seed(seed + self.rank)  # no process draws the same as another, in Dropout say
         else:
             order_N = torch.arange(self.images)
         order_N = order_N.to(self.device)

@@ -46,6 +46,13 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def of_first(self, values: Tensor) -> Tensor:
+        """Return the `values` that the first process has, on the CPU, in each of them."""
+        if self.size > 1:
+            values = values.cuda() if dist.get_backend() == "nccl" else values.clone()
+            dist.broadcast(values, 0)
+        return values.cpu()
+
 
 SINGLE_PROCESS = World()
 

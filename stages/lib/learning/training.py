@@ -178,13 +178,16 @@ class Training:
             metrics = metrics_of(
                 predict_logits(weights, self.held_out_loader), self.held_out.labels_N, self.params.batch_size
             )
+            # All processes go by those of the first: statistics of batch normalization are each one's own.
+            held_out = torch.tensor([metrics.model_loss, metrics.model_acc, metrics.correct], dtype=torch.float64)
+            test_loss, test_acc, correct = self.world.of_first(held_out).tolist()
             epoch = Epoch(
                 len(self.epochs) + 1,
                 train_loss=mean_over_batches(losses_M),
                 train_acc=mean_over_batches(accuracies_M),
-                test_loss=metrics.model_loss,
-                test_acc=metrics.model_acc,
-                correct=metrics.correct,
+                test_loss=test_loss,
+                test_acc=test_acc,
+                correct=int(correct),
             )
             check_finite(losses_M, epoch, self.params.lr)
             self.epochs.append(epoch)
@@ -216,6 +219,8 @@ class Training:
         Returns:
             The loss (float32) and the accuracy (float64, percent) of each batch, before its step.
         """
+        # Models draw for slices of their own: all processes take the same order of the images again.
+        torch.set_rng_state(self.world.of_first(torch.get_rng_state()))
         self.model.train()
         # Results stay on the device until the epoch is over: nothing in the loop waits for them.
         device = next(self.model.parameters()).device

@@ -6,14 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from stages.lib.base.files import read_json
-from stages.lib.learning.distributed import SINGLE_PROCESS, join_world
-from tests.helpers import PROJECT, SetParams, refusal, run_process
+from stages.lib.data.datasets import Split
+from stages.lib.learning.distributed import SINGLE_PROCESS, join_world, start_processes
+from stages.lib.learning.training import Training
+from tests.helpers import PROJECT, MakeSplit, SetParams, model_params, refusal, run_process
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "stages.train"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
@@ -71,6 +75,45 @@ def test_two_processes(train: Train, model: str) -> None:
         assert two[key] == pytest.approx(one[key], abs=1e-4)
     for key in ("train_acc", "test_acc"):
         assert two[key] == pytest.approx(one[key], abs=0.3)
+
+
+def network() -> nn.Sequential:
+    """Return a network that draws in training, and whose statistics each process has of its own slices."""
+    convolution: list[nn.Module] = [nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*convolution, nn.Flatten(), nn.Linear(4 * 13 * 13, 10))
+
+
+def record(folder: Path, split: Split) -> None:
+    """Train as one of several processes; write what each epoch showed it, its metrics, and the first mask it drew."""
+    torch.set_num_threads(1)
+    with join_world(torch.device("cpu")) as world:
+        torch.manual_seed(42)
+        model, masks, shown = network(), list[Tensor](), list[Tensor]()
+        model[3].register_forward_hook(lambda _, inputs, output: masks.append((output == 0) & (inputs[0] > 0)))
+        training = Training(model, model_params(patience=2), split, split, world=world)
+        model.register_forward_pre_hook(
+            lambda _, images: shown.append(images[0].sum((1, 2, 3))) if model.training else None
+        )
+        epochs = []
+        for epoch in training.run():
+            epochs.append((epoch, torch.cat(shown)))
+            shown.clear()
+        torch.save((epochs, masks[0][:3]), folder / f"{world.rank}")
+
+
+@pytest.mark.slow
+def test_network_that_draws(tmp_path: Path, make_split: MakeSplit) -> None:
+    """On slices of unequal size: each image is shown once in each epoch, and all processes go by the same metrics."""
+    split = make_split(100)
+    start_processes(3, partial(record, tmp_path, split))
+    ranks = [torch.load(tmp_path / f"{rank}", weights_only=False) for rank in range(3)]
+    everything = (split.images_NCHW / 255).sum((1, 2, 3)).sort().values
+    for epochs in zip(*(epochs for epochs, _ in ranks), strict=True):
+        shown = torch.cat([images for _, images in epochs])
+        assert torch.equal(shown.sort().values, everything)
+        assert epochs[0][0] == epochs[1][0] == epochs[2][0]
+    first, second, _ = (mask for _, mask in ranks)
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.slow
