@@ -5,6 +5,7 @@ On two CPU cores the linear models take some seconds, the convolutional one abou
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from stages.lib.base.errors import UserError, exit_at_once, exit_cleanly
 from stages.lib.base.files import write_csv, write_json
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import Params, load_params
-from stages.lib.base.timing import write_timing
+from stages.lib.base.timing import machine, write_timing
 from stages.lib.base.versions import check_versions
 from stages.lib.learning.cpus import watched_pace
 from stages.lib.learning.devices import pick_device
@@ -26,6 +27,9 @@ from stages.lib.learning.memory import enough_memory, keep_freed_memory
 from stages.lib.learning.models import save_checkpoint
 from stages.lib.learning.training import Epoch, is_chance, load_images, new_training
 from stages.lib.learning.unfinished import Unfinished
+
+# Beginnings of environment variables that choose how libraries compute: sums are rounded in another way.
+ARITHMETIC = ("ATEN_", "CUBLAS", "CUDNN_", "DNNL_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "TORCH_")
 
 
 def main() -> None:
@@ -115,8 +119,9 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
 
 def made_from(name: str, params: Params, inputs: Inputs, device: torch.device) -> dict[str, Any]:
     """Return all that decides the result of a training."""
-    on = {"device": device.type, "threads": params.threads(name), "torch": torch.__version__}
+    on = {"device": device.type, "threads": params.threads(name), "torch": torch.__version__, "machine": machine()}
     return on | {
+        "environment": {key: value for key, value in os.environ.items() if key.startswith(ARITHMETIC)},
         "files": inputs.at_start,
         "model": params.model(name).model_dump(),
         "seed": params.seed,

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from stages.lib.base.errors import UserError
 from stages.lib.base.files import read_json, sha256_of
+from stages.lib.base.inputs import Inputs
+from stages.lib.base.params import load_params
 from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.devices import place
@@ -20,7 +22,7 @@ from stages.lib.learning.distributed import World
 from stages.lib.learning.models import build_model, load_checkpoint
 from stages.lib.learning.training import Epoch, Training, check_training, is_chance
 from stages.lib.source.idx_sets import CLASS_NAMES
-from stages.train import report_train_time
+from stages.train import made_from, report_train_time
 from tests.helpers import (
     GREY_28,
     MakeSplit,
@@ -492,6 +494,20 @@ def test_looking_at_a_model_changes_nothing(
     monkeypatch.setattr("stages.lib.learning.training.check_training", lambda *_: None)
     run_stage(*stage)
     assert contents(prepared, "model_0") == first
+
+
+@pytest.mark.usefixtures("prepared")
+def test_made_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or by other instructions of the same one: a training that began there would end with the bytes of neither."""
+
+    def made() -> dict[str, Any]:
+        return made_from("model_0", load_params(), Inputs("train_model_0"), torch.device("cpu"))
+
+    first = made()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    second = made()
+    monkeypatch.setattr("stages.train.machine", lambda: "another processor")
+    assert first != second != made()
 
 
 def test_unknown_model(prepared: Path, stage_refusal: StageRefusal) -> None:
