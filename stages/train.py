@@ -24,7 +24,7 @@ from stages.lib.learning.cpus import watched_pace
 from stages.lib.learning.devices import pick_device
 from stages.lib.learning.distributed import is_distributed, join_world, start_processes
 from stages.lib.learning.memory import enough_memory, keep_freed_memory
-from stages.lib.learning.models import save_checkpoint
+from stages.lib.learning.models import files_read_by, save_checkpoint
 from stages.lib.learning.training import Epoch, is_chance, load_images, new_training
 from stages.lib.learning.unfinished import Unfinished
 
@@ -36,10 +36,9 @@ def main() -> None:
     """Train in this process, or in several that share each batch."""
     name = parse_name()
     params = load_params()
-    params.model(name)  # a name that is not there is refused before anything starts
+    arch = params.model(name).arch  # a name that is not there is refused before anything starts
     inputs = Inputs(f"train_{name}")
-    if inputs.at_start and f"{name} in params.yaml" not in inputs.at_start:
-        raise UserError(f"dvc.yaml: the params of train_{name} lack {name}; DVC would not notice a change of it")
+    inputs.check_listed(f"{name} in params.yaml", f"stages/architectures/{arch}.py", *files_read_by(arch))
     if params.train.processes > 1 and not is_distributed():
         start_processes(params.train.processes, partial(train_model, name, params, inputs))
     else:

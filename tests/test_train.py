@@ -293,7 +293,24 @@ def test_model_file_describes_the_model(prepared: Path, run_stage: RunStage) -> 
 def test_stage_that_lists_another_model(prepared: Path, stage_refusal: StageRefusal) -> None:
     """As a stage that was copied by hand may: an edit of its model would rerun nothing."""
     Path("dvc.yaml").write_text("stages: {train_model_1: {deps: [data/prepared], params: [seed, train, model_0]}}")
-    assert "the params of train_model_1 lack model_1" in stage_refusal("train", "model_1")
+    assert "train_model_1 does not list model_1 in params.yaml" in stage_refusal("train", "model_1")
+
+
+def test_architecture_that_begins_with_a_file(
+    train_ours: Callable[..., tuple[str, str]], prepared: Path, run_stage: RunStage, stage_refusal: StageRefusal
+) -> None:
+    """DVC has to know it, and the architecture itself, as a stage that was copied by hand may not."""
+    torch.save(torch.zeros(()), "weights.pt")
+    stage = train_ours(
+        "nn.Linear(784, num_classes)", "self.layers(x.flatten(1)) + __import__('torch').load('weights.pt')"
+    )
+    deps = ["data/prepared"]
+    for missing in ("stages/architectures/ours.py", "weights.pt"):
+        Path("dvc.yaml").write_text(f"stages: {{train_model_0: {{deps: {deps}, params: [seed, train, model_0]}}}}")
+        assert f"does not list {missing}" in stage_refusal(*stage)
+        deps.append(missing)
+    Path("dvc.yaml").write_text(f"stages: {{train_model_0: {{deps: {deps}, params: [seed, train, model_0]}}}}")
+    assert run_stage(*stage).returncode == 0
 
 
 def test_another_process_gives_the_same_bytes(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:

@@ -35,11 +35,22 @@ class Inputs:
     """
 
     def __init__(self, stage: str, pipeline: Path = PIPELINE, item: Mapping[str, Any] | None = None) -> None:
+        self.stage = stage
         self.read = partial(read_inputs, stage, pipeline, item)
         self.at_start = self.read()
         code, now = [name for name in self.at_start if name.startswith(CODE)], time.time_ns()
         edited = [name for name in code if STARTED_NS < _changed_ns(name) <= now]
         self.at_start |= dict.fromkeys(edited)  # while Python loaded it: which content it loaded nobody knows
+
+    def check_listed(self, *names: str) -> None:
+        """Check that dvc.yaml lists all of `names`, where it knows the stage.
+
+        Raises:
+            UserError: names what it lacks.
+        """
+        for name in names if self.at_start else ():
+            if name not in self.at_start:
+                raise UserError(f"dvc.yaml: {self.stage} does not list {name}; DVC would not notice a change of it")
 
     def check_unchanged(self) -> None:
         """Check that all is still as it was.

@@ -9,6 +9,7 @@ Shapes: N images, K classes, C channels, H x W pixels.
 
 import ast
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -107,6 +108,15 @@ def refuse_project_imports(file: Path) -> None:
         top = name.split(".")[0]
         if not top or (project / top).is_dir() or (project / f"{top}.py").is_file():
             raise UserError(f"stages/architectures/{file.name}, line {line}: it imports {name}, {NOT_NOTICED}")
+
+
+def files_read_by(arch: str) -> list[str]:
+    """Return the files of the project that the code of an architecture names, such as weights to begin with."""
+    tree = ast.parse((ARCHITECTURES / f"{arch}.py").read_bytes(), f"{arch}.py")
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    places = {os.path.relpath(folder / text) for text in texts for folder in (Path.cwd(), ARCHITECTURES)}
+    files = {place for place in places if os.path.isfile(place)}  # noqa: PTH113 - Path fails where a text is too long
+    return sorted(file for file in files if not file.startswith(os.pardir))
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
