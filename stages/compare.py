@@ -35,7 +35,7 @@ from stages.lib.results.tables import read_table
 def main() -> None:
     """Gather, test, choose, draw; then, when nothing can be missing any more, write."""
     ArgumentParser(prog="python -m stages.compare", description="Compare the evaluated models.").parse_args()
-    params, inputs = load_params(), Inputs("compare")
+    inputs, params = Inputs("compare"), load_params()
     names, by = list(params.models), params.compare.by
     check_versions("matplotlib", "numpy", "pandas", "pillow", "safetensors", "scipy")
     about = read_json("metrics/data.json")

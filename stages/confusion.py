@@ -35,7 +35,7 @@ BEST = "models/best.safetensors"
 def main() -> None:
     """Load, predict again, check, tabulate, draw."""
     ArgumentParser(prog="python -m stages.confusion", description="Look at the best model's mistakes.").parse_args()
-    params, inputs = load_params(), Inputs("confusion")
+    inputs, params = Inputs("confusion"), load_params()
     check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch")
     torch.set_num_threads(params.train.threads)
     device = pick_device(params.train.device)

@@ -33,7 +33,7 @@ from stages.lib.learning.models import Checkpoint, load_checkpoint
 def main() -> None:
     """For each model: load, predict, measure, write."""
     ArgumentParser(prog="python -m stages.evaluate", description="Evaluate the trained models.").parse_args()
-    params, inputs = load_params(), Inputs("evaluate")
+    inputs, params = Inputs("evaluate"), load_params()
     names = list(params.models)
     check_versions("numpy", "safetensors", "torch")
     torch.set_num_threads(params.train.threads)

@@ -23,7 +23,7 @@ RAW = Path("data/raw")
 def main() -> None:
     """Fetch or draw, then say what there is."""
     ArgumentParser(prog="python -m stages.fetch", description="Fetch or draw the raw data.").parse_args()
-    params, inputs = load_params().fetch, Inputs("fetch")
+    inputs, params = Inputs("fetch"), load_params().fetch
     check_versions("numpy")
     check_link(params.source)
     names: Sequence[str] = NAMES

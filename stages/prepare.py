@@ -47,7 +47,7 @@ BATCH_SIZE = 32  # the lecture's, for the counts and the picture; each model has
 def main() -> None:
     """Read, split, describe, draw."""
     ArgumentParser(prog="python -m stages.prepare", description="Read, check and split the images.").parse_args()
-    params, inputs = load_params(), Inputs("prepare")
+    inputs, params = Inputs("prepare"), load_params()
     check_versions("matplotlib", "numpy", "pillow", "safetensors", "scikit-learn", "torch", "torchvision")
     with raw_images(params) as (train, test, checksums):
         kept, held_out = hold_out(train, params.prepare.validation, params.prepare.seed)

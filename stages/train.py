@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from stages.lib.base.errors import UserError, exit_at_once, exit_cleanly
+from stages.lib.base.errors import exit_at_once, exit_cleanly
 from stages.lib.base.files import write_csv, write_json
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import Params, load_params
@@ -35,9 +35,8 @@ ARITHMETIC = ("ATEN_", "CUBLAS", "CUDNN_", "DNNL_", "KMP_", "MKL_", "NVIDIA_", "
 def main() -> None:
     """Train in this process, or in several that share each batch."""
     name = parse_name()
-    params = load_params()
+    inputs, params = Inputs(f"train_{name}"), load_params()
     arch = params.model(name).arch  # a name that is not there is refused before anything starts
-    inputs = Inputs(f"train_{name}")
     inputs.check_listed(f"{name} in params.yaml", f"stages/architectures/{arch}.py", *files_read_by(arch))
     if params.train.processes > 1 and not is_distributed():
         start_processes(params.train.processes, partial(train_model, name, params, inputs))

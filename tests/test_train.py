@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from stages.lib.base.errors import UserError
 from stages.lib.base.files import read_json, sha256_of
 from stages.lib.base.inputs import Inputs
-from stages.lib.base.params import load_params
+from stages.lib.base.params import Params, load_params
 from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.devices import place
@@ -294,6 +294,24 @@ def test_stage_that_lists_another_model(prepared: Path, stage_refusal: StageRefu
     """As a stage that was copied by hand may: an edit of its model would rerun nothing."""
     Path("dvc.yaml").write_text("stages: {train_model_1: {deps: [data/prepared], params: [seed, train, model_0]}}")
     assert "train_model_1 does not list model_1 in params.yaml" in stage_refusal("train", "model_1")
+
+
+def test_edit_while_the_parameters_are_read(
+    prepared: Path, run_stage: RunStage, set_params: SetParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would record the edit."""
+    deps = ["data/prepared", "stages/architectures/linear.py"]
+    Path("dvc.yaml").write_text(f"stages: {{train_model_0: {{deps: {deps}, params: [seed, train, model_0]}}}}")
+
+    def read_and_edit() -> Params:
+        params = load_params()
+        set_params({"model_0.lr": 0.01})
+        return params
+
+    monkeypatch.setattr("stages.train.load_params", read_and_edit)
+    done = run_stage("train", "model_0")
+    assert (done.returncode, "model_0 in params.yaml changed" in done.stderr) == (1, True)
+    assert not (prepared / "models/model_0.safetensors").exists()
 
 
 def test_architecture_that_begins_with_a_file(

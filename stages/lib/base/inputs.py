@@ -28,6 +28,8 @@ HASHED_BYTES = 1 << 20  # the content decides up to here, size and time of chang
 class Inputs:
     """The parameters and files that dvc.yaml lists for a stage, as they are now.
 
+    To be made before the stage reads any of them.
+
     Args:
         stage: its name.
         pipeline: another file of stages, whose paths are relative to the current folder all the same.
