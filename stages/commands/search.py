@@ -10,6 +10,7 @@ wherever Dask's are, and share a git remote and the DVC remote of the commit. Bo
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -63,7 +64,7 @@ def main() -> None:
             bring_home([trial_name(plan, trial) for trial in finished(study)], place)
             report(plan, study, folder)
             if not arguments.no_test:
-                test_winner(plan, study, client, place)
+                evaluate_winner(plan, study, client, place)
 
 
 def parse_arguments() -> Namespace:
@@ -109,7 +110,7 @@ def shared_place(plan: Plan, arguments: Namespace) -> dict[str, Any]:
     remote, storage = str(Path.cwd()), dvc("cache", "dir").strip()
     if arguments.scheduler:
         storage = ""
-        if "remote" not in git("config", "--blob", "HEAD:.dvc/config", "--get-regexp", r"core\.remote", check=False):
+        if not re.search(r"^\s*remote\s*=", git("show", "HEAD:.dvc/config", check=False), re.MULTILINE):
             what = "workers elsewhere need a DVC remote that is in the commit"
             raise UserError(f"{what}: `dvc remote add --default storage ...`, and commit .dvc/config")
         remote = git("remote", "get-url", arguments.git_remote, check=False) or arguments.git_remote
@@ -173,12 +174,8 @@ def workers_of(plan: Plan, scheduler: str | None, workers: int) -> Iterator["Cli
     """
     import logging
 
-    import cloudpickle
     from distributed import Client, LocalCluster
 
-    from stages.commands import search_worker
-
-    cloudpickle.register_pickle_by_value(search_worker)  # workers elsewhere lack it
     if scheduler:
         try:
             with Client(scheduler, timeout=PATIENCE) as client:
@@ -192,7 +189,7 @@ def workers_of(plan: Plan, scheduler: str | None, workers: int) -> Iterator["Cli
             threads_per_worker=1,
             memory_limit=None,
             resources=plan.resources,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             local_directory=str(SCRATCH.absolute()),
             silence_logs=logging.CRITICAL,
         ) as cluster,
@@ -206,16 +203,21 @@ def workers_of(plan: Plan, scheduler: str | None, workers: int) -> Iterator["Cli
 
 def search(plan: Plan, study: "Study", client: "Client", place: dict[str, Any]) -> None:
     """Run the trials that are missing; keep value or reason of each."""
-    import optuna
-
     for trial, answer in run_trials(client, place, missing_trials(plan, study), plan.resources):
-        if answer["state"] == "done":
-            study.tell(trial["number"], answer["metrics"][plan.key])
-        else:
-            study.set_user_attr(REASON.format(trial["number"]), answer["reason"])
-            study.tell(trial["number"], state=optuna.trial.TrialState.FAIL)
+        keep(plan, study, trial, answer)
         of = f"{len(finished(study)) + len(failed(study))} of {plan.trials}"
         print(f"{trial['name']}  {outcome(plan, answer)}  {settings_text(trial['settings'], plan)}  ({of})", flush=True)
+
+
+def keep(plan: Plan, study: "Study", trial: Trial, answer: Answer) -> None:
+    """Write the value of a trial, or the reason why it has none, into the journal."""
+    from optuna.trial import TrialState
+
+    if answer["state"] == "done":
+        study.tell(trial["number"], answer["metrics"][plan.key])
+    else:
+        study.set_user_attr(REASON.format(trial["number"]), answer["reason"])
+        study.tell(trial["number"], state=TrialState.FAIL)
 
 
 def missing_trials(plan: Plan, study: "Study") -> Iterator[Trial]:
@@ -264,8 +266,9 @@ def run_trials(
     """
     from distributed import wait
 
-    from stages.commands.search_worker import run_trial
+    from stages.commands import search_worker
 
+    code = ByValue(run or search_worker.run_trial)
     running: dict[Any, Trial] = {}
     again: list[Trial] = []
     why = "none came"
@@ -274,24 +277,47 @@ def run_trials(
             trial = again.pop() if again else next(trials, None)
             if trial is None:
                 break
-            running[client.submit(run or run_trial, place, trial, resources=resources, pure=False)] = trial
+            running[client.submit(code, place, trial, resources=resources, pure=False)] = trial
         if not running:
             return
         try:
             done = wait(list(running), timeout=PATIENCE, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             done = set()
-        for future in done:
-            trial, answer = running.pop(future), answer_of(future)
+        answers = [(running.pop(future), answer_of(future)) for future in done]
+        done.clear()
+        for trial, answer in answers:
             if answer["state"] == "unfit":
                 why = answer["reason"]
                 print(f"search: {answer['worker']} is taken out: {printable(why)}", file=sys.stderr)
-                client.retire_workers([answer["worker"]])
+                take_out(client, answer["worker"])
                 again.append(trial)
             else:
                 yield trial, answer
         if not free_places(client, resources):
             wait_for_worker(client, resources, why)
+
+
+class ByValue:
+    """A function that goes to workers as its code, not as its name: they may lack the file that has it."""
+
+    def __init__(self, function: Callable[..., Answer]) -> None:
+        self.function = function
+
+    def __call__(self, place: dict[str, Any], trial: Trial) -> Answer:
+        """Call the function."""
+        return self.function(place, trial)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to make it on the other side: without this class, which is not there."""
+        import cloudpickle
+
+        module = sys.modules[self.function.__module__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            return cloudpickle.loads, (cloudpickle.dumps(self.function),)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def free_places(client: "Client", resources: dict[str, float]) -> int:
@@ -301,6 +327,15 @@ def free_places(client: "Client", resources: dict[str, float]) -> int:
         min([worker["nthreads"], *(worker["resources"].get(name, 0) // amount for name, amount in resources.items())])
         for worker in workers
     )
+
+
+def take_out(client: "Client", worker: str) -> None:
+    """Take a worker out of the cluster. Dask refuses while it has results that somebody holds."""
+    for _ in range(PATIENCE):
+        client.retire_workers([worker])
+        if worker not in client.nthreads():
+            return
+        time.sleep(0.1)
 
 
 def wait_for_worker(client: "Client", resources: dict[str, float], why: str) -> None:
@@ -388,7 +423,7 @@ def report(plan: Plan, study: "Study", folder: Path) -> None:
     print(f"\n{folder}/: trials.csv and pictures of them")
 
 
-def test_winner(plan: Plan, study: "Study", client: "Client", place: dict[str, Any]) -> None:
+def evaluate_winner(plan: Plan, study: "Study", client: "Client", place: dict[str, Any]) -> None:
     """Run the whole pipeline with the best trial's values, and evaluate params.yaml as it is beside it.
 
     Both train on the same images. Only now are the test images looked at.

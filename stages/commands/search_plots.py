@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import matplotlib as mpl
 from matplotlib import style
+from matplotlib.ticker import NullFormatter
 from optuna.visualization import matplotlib as optuna_plots
 
 from stages.lib import plots
@@ -27,12 +28,16 @@ PLOTS: dict[str, Callable[..., Any]] = {
 def draw(study: "Study", metric: str, folder: Path) -> None:
     """Write Optuna's plots as PNG. It asks for matplotlib's style ggplot, which is ours meanwhile."""
     mpl.use("Agg")
-    with patch.dict(style.library, {"ggplot": mpl.RcParams(plots.STYLE)}), warnings.catch_warnings():
+    ours = mpl.RcParams(plots.STYLE | {"figure.constrained_layout.use": True})  # or long names are cut off
+    mpl.rcParams.update(ours)
+    with patch.dict(style.library, {"ggplot": ours}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all these functions are marked experimental
         for name, plot in PLOTS.items():
             with suppress(ValueError, RuntimeError):  # too few trials for it, or all of the same value
                 axes = plot(study, target_name=metric)
                 figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
+                for each in figure.axes:
+                    each.xaxis.set_minor_formatter(NullFormatter())  # of a logarithmic axis: they overlap
                 plots.save(figure, folder / f"{name}.png")
     import matplotlib.pyplot as plt
 
