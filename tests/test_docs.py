@@ -25,6 +25,7 @@ MADE = {
     "cache",
     "walkthrough",
     "unfinished",
+    "search",
 }  # files and folders that commands make
 
 PATH = re.compile(rf"(?<![\w./])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*-]*")

@@ -1,0 +1,168 @@
+"""Searches by real workers and DVC: all trials are there once, whatever is killed or goes away meanwhile."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from tests.helpers import Shell, start
+
+pytestmark = pytest.mark.slow
+
+SEARCH = f"{sys.executable} -m stages.commands.search --no-test"
+PLAN: dict[str, Any] = {
+    "name": "try",
+    "objective": "metrics/train/model_0.json:test_acc",
+    "trials": 4,
+    "sampler": "random",
+    "params": {"prepare.validation": 100},
+    "space": {"model_0.lr": {"low": 0.01, "high": 0.2}},
+}
+
+
+@pytest.fixture
+def plan(project: Path, shell: Shell) -> dict[str, Any]:
+    """A search.yaml in the project, committed."""
+    YAML().dump(PLAN, project / "search.yaml")
+    shell("git commit -qam 'Plan'")
+    return PLAN
+
+
+def experiments(repository: str, shell: Shell) -> dict[str, str]:
+    """Return the experiments of a repository: what git keeps of each, results too, by name."""
+    listed = shell(f"git --git-dir='{repository}' for-each-ref --format='%(refname) %(tree)' refs/exps").split()
+    return {ref.rpartition("/")[2]: tree for ref, tree in zip(listed[::2], listed[1::2], strict=True)}
+
+
+def rates(names: list[str], shell: Shell) -> set[str]:
+    """Return the learning rates of model_0 in experiments."""
+    refs = [f"$(git for-each-ref --format='%(refname)' 'refs/exps/*/*/{name}')" for name in names]
+    found = [re.search(r"model_0:.*?  lr: (\S+)", shell(f"git show {ref}:params.yaml"), re.S) for ref in refs]
+    return {rate[1] for rate in found if rate}
+
+
+def printed_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """Return what a process prints up to the line with `words`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def worker_at_work(driver: int) -> psutil.Process:
+    """Return a worker below the process `driver` while DVC runs a trial for it."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for process in psutil.Process(driver).children(recursive=True):
+            try:
+                if "stages.train" in process.cmdline():
+                    return process.parents()[2] if process.parent().name() == "sh" else process.parents()[1]
+            except psutil.Error:
+                continue
+        time.sleep(0.05)
+    raise AssertionError("no trial has begun")
+
+
+def test_worker_and_driver_killed(
+    project: Path,
+    plan: dict[str, Any],
+    environment: dict[str, str],
+    shell: Shell,
+    survived: Callable[..., None],
+) -> None:
+    with start(f"{SEARCH} --workers 2", environment, stdout=subprocess.PIPE) as driver:
+        printed_until(driver, "(1 of 4)")
+        killed = worker_at_work(driver.pid)
+        killed.kill()
+        printed_until(driver, "(2 of 4)")
+        driver.kill()
+    ended = shell(f"{SEARCH} --workers 1")
+    assert "(4 of 4)" in ended
+
+    made = experiments(".git", shell)
+    first, *_, last = sorted(made)
+    assert len(made) == len(rates(list(made), shell)) == 4
+    assert not [process for process in psutil.process_iter() if is_in(process, project / ".dvc/tmp/search")]
+    assert shell("git status --short") == ""
+
+    (rate,) = rates([last], shell)
+    shell(f"dvc exp run -q -n alone -S ++prepare.validation=100 -S model_0.lr={rate} train_model_0")
+    assert experiments(".git", shell)["alone"] == made[last]
+    shell(f"git checkout -q . && dvc exp apply {first} && dvc status -q train_model_0")
+    assert Path("models/model_0.safetensors").is_file()  # the data are here as well
+    survived("search: a worker, then the driver killed", 2)
+
+
+def is_in(process: psutil.Process, folder: Path) -> bool:
+    """Tell whether a process works in a folder."""
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A Dask scheduler with two workers, processes that know nothing of the project; one of them has another torch."""
+    other = tmp_path / "other/torch-0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n")
+    address = tmp_path / "scheduler.json"
+
+    def run(program: str, options: str, **variables: str) -> "subprocess.Popen[bytes]":
+        command = f"{sys.executable} -m distributed.cli.{program} --scheduler-file {address} --no-dashboard {options}"
+        return subprocess.Popen(command.split(), cwd=tmp_path, env=environment | variables, stderr=subprocess.DEVNULL)
+
+    worker = f"--nthreads 1 --local-directory {tmp_path}"
+    processes = [
+        run("dask_scheduler", "--host 127.0.0.1 --port 0"),
+        run("dask_worker", worker),
+        run("dask_worker", worker, PYTHONPATH=str(other.parent)),
+    ]
+    while not address.exists():
+        time.sleep(0.1)
+    yield YAML(typ="safe").load(address)["address"]
+    for process in reversed(processes):
+        process.terminate()
+        process.wait()
+
+
+def test_cluster_that_shares_remotes_alone(
+    project: Path,
+    plan: dict[str, Any],
+    cluster: str,
+    tmp_path: Path,
+    environment: dict[str, str],
+    shell: Shell,
+    survived: Callable[..., None],
+) -> None:
+    bare, away = tmp_path / "bare.git", tmp_path / "away.git"
+    shell(f"git init -q --bare '{bare}' && git remote add origin '{bare}'")
+    shell(f"dvc remote add -q --default storage '{tmp_path}/storage' && git commit -qam 'Storage' && dvc push -q")
+    with start(f"{SEARCH} --scheduler {cluster}", environment, stdout=subprocess.PIPE) as driver:
+        printed = printed_until(driver, "(1 of 4)")
+        bare.rename(away)
+        time.sleep(2)
+        away.rename(bare)
+        printed += printed_until(driver, "(4 of 4)")
+        assert driver.wait() == 0
+    assert "torch is 0.1 there" in printed
+
+    names = [f"try-00{number}" for number in range(4)]
+    made = experiments(".git", shell)
+    assert sorted(made) == names
+    assert experiments(str(bare), shell) == made
+    (rate,) = rates(["try-001"], shell)
+    shell(f"dvc exp run -q -n alone -S ++prepare.validation=100 -S model_0.lr={rate} train_model_0")
+    assert experiments(".git", shell)["alone"] == made["try-001"]
+    survived("search: git remote gone, worker with another torch", 2)
