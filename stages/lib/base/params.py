@@ -49,6 +49,12 @@ def _with_momentum(nesterov: bool, info: ValidationInfo) -> bool:
     return nesterov
 
 
+def _each_once(kinds: list[str]) -> list[str]:
+    if len(set(kinds)) < len(kinds):
+        raise PydanticCustomError("augment", "Input should name each kind once")
+    return kinds
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Threads = Annotated[int, Field(ge=1, le=256)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
@@ -125,7 +131,7 @@ class ModelParams(Block):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
-    augment: list[Literal["flip", "shift", "erase"]] = []
+    augment: Annotated[list[Literal["flip", "shift", "erase"]], AfterValidator(_each_once)] = []
     ema: Annotated[float, Field(ge=0, lt=1)] = 0
     patience: Annotated[int, Field(ge=0, le=10_000)] = 0
     keep: Literal["last", "best"] = "last"

@@ -455,6 +455,7 @@ def test_any_bytes_are_refused(content: bytes, tmp_path_factory: pytest.TempPath
         ({"model_0.weight_decay": ".nan"}, "model_0.weight_decay is nan"),
         ({"model_0.augment": "flip"}, "model_0.augment is 'flip'"),
         ({"model_0.augment": "[flip, turn]"}, "model_0.augment.1 is 'turn'"),
+        ({"model_0.augment": "[shift, shift]"}, "model_0.augment is ['shift', 'shift']"),
         ({"model_0.nesterov": "1"}, "model_0.nesterov is 1"),
     ],
 )
