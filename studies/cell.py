@@ -23,7 +23,7 @@ from stages.lib.data.splitting import hold_out
 from stages.lib.learning.devices import pick_device
 from stages.lib.learning.evaluation import metrics_of, predict_logits
 from stages.lib.learning.memory import enough_memory, keep_freed_memory
-from stages.lib.learning.training import load_images, new_training
+from stages.lib.learning.training import is_chance, load_images, new_training
 from studies.record import MODELS, made_from
 
 
@@ -61,8 +61,9 @@ def main() -> None:
             "arch": model_params.arch,
             "seed": options.seed,
             "train_images": len(train),
-            "source": test.source,
+            "data_set": "synthetic" if test.source == "synthetic" else test.data_set,
             **{key: metrics[key] for key in ("accuracy", "loss", "correct", "images")},
+            "chance": is_chance(metrics["correct"], test.labels_N),
             "parameters": sum(weights.numel() for weights in training.model.parameters()),
             "made_from": made_from(model_params, params.train.precision),
         },

@@ -12,14 +12,14 @@ from studies.statistics import spread_of
 
 
 @styled
-def accuracies_by_seed(accuracies: Mapping[str, Sequence[float]], seeds: Sequence[int], source: str) -> Figure:
+def accuracies_by_seed(accuracies: Mapping[str, Sequence[float]], seeds: Sequence[int], data_set: str) -> Figure:
     """Draw a row for each recipe: a point for each seed, and below them the mean with its 95 % interval."""
-    title = titled(f"Test accuracy with the seeds {seeds[0]} to {seeds[-1]}", source)
+    title = titled(f"Test accuracy with the seeds {seeds[0]} to {seeds[-1]}", data_set)
     figure = new_figure((8, 1.4 + 0.9 * len(accuracies)), title)
     axes = figure.subplots()
     heights = np.linspace(-0.32, 0.08, len(seeds))  # from the first seed to the last: none hides another
     for row, (name, values) in enumerate(accuracies.items()):
-        (colour, marker), spread = _look(name, row), spread_of(values)
+        (colour, marker), spread = _look(name, row), spread_of(values, least=0)
         axes.scatter(values, row + heights, 30, color=colour, marker=marker, alpha=0.7, linewidths=0)
         axes.plot([spread.low, spread.high], [row + 0.24] * 2, color=colour, linewidth=3, solid_capstyle="butt")
         axes.plot(spread.mean, row + 0.24, color=colour, marker="|", markersize=14, markeredgewidth=2)
@@ -33,9 +33,9 @@ def accuracies_by_seed(accuracies: Mapping[str, Sequence[float]], seeds: Sequenc
 
 
 @styled
-def accuracy_by_size(cells: Sequence[Mapping[str, Any]], source: str) -> Figure:
+def accuracy_by_size(cells: Sequence[Mapping[str, Any]], data_set: str) -> Figure:
     """Draw accuracy over the number of training images: a line through the means of each model, a point each seed."""
-    figure = new_figure((8, 5), titled("Test accuracy by number of training images", source))
+    figure = new_figure((8, 5), titled("Test accuracy by number of training images", data_set))
     axes = figure.subplots()
     sizes = sorted({cell["train_images"] for cell in cells})
     for row, name in enumerate(dict.fromkeys(cell["model"] for cell in cells)):

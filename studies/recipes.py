@@ -27,15 +27,15 @@ def main() -> None:
     cells = read_cells(study)
     results = describe(cells, key)
     accuracies = {name: recipe["accuracies"] for name, recipe in results["recipes"].items()}
-    picture = pictures.accuracies_by_seed(accuracies, results["seeds"], results["source"])
+    picture = pictures.accuracies_by_seed(accuracies, results["seeds"], results["data_set"])
     rows = [[cell[column] for column in (key, *COLUMNS)] for cell in cells]
     write_csv(STUDIES / study / "accuracies.csv", [key, *COLUMNS], rows)
     plots.save(picture, STUDIES / study / "accuracies.png")
     write_json(STUDIES / study / "results.json", results)
     for name, recipe in results["recipes"].items():
         print(
-            f"{name}: {recipe['mean']:.2f} % on average of {len(results['seeds'])} seeds (95 % interval "
-            f"{recipe['low']:.2f} to {recipe['high']:.2f}), {recipe['lowest']:.2f} to {recipe['highest']:.2f}"
+            f"{name}: {recipe['mean']:.2f} % on average (95 % interval {recipe['low']:.2f} to {recipe['high']:.2f}), "
+            f"{recipe['lowest']:.2f} to {recipe['highest']:.2f}, median {recipe['median']:.2f}"
         )
     print(*results["sentences"], sep="\n")
 
@@ -44,16 +44,25 @@ def describe(cells: list[dict[str, Any]], key: str) -> dict[str, Any]:
     """Return mean, interval and range of each recipe, and the test of each pair."""
     made_from = made_from_of(cells, key)
     accuracies = {name: [cell["accuracy"] for cell in cells if cell[key] == name] for name in made_from}
+    failed = {name: [cell["seed"] for cell in cells if cell[key] == name and cell["chance"]] for name in made_from}
     pairs = compare_recipes(accuracies, list(combinations(accuracies, 2)))
     return {
-        "source": cells[0]["source"],
+        "data_set": cells[0]["data_set"],
         "images": cells[0]["images"],
         "seeds": list(dict.fromkeys(cell["seed"] for cell in cells)),
-        "recipes": {name: {"accuracies": each, **asdict(spread_of(each))} for name, each in accuracies.items()},
+        "recipes": {
+            name: {"accuracies": each, **asdict(spread_of(each, least=0)), "failed": failed[name]}
+            for name, each in accuracies.items()
+        },
         "pairs": [asdict(pair) for pair in pairs],
-        "sentences": [pair_sentence(pair) for pair in pairs],
+        "sentences": [*map(pair_sentence, pairs), *(failure(*each) for each in failed.items() if each[1])],
         "made_from": made_from,
     }
+
+
+def failure(name: str, seeds: list[int]) -> str:
+    """Say with which seeds a recipe gives a model that is no better than chance."""
+    return f"{name} learns nothing with {'the seed' if len(seeds) == 1 else 'the seeds'} {', '.join(map(str, seeds))}"
 
 
 def parse_arguments() -> tuple[str, str]:

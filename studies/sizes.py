@@ -21,7 +21,7 @@ def main() -> None:
     check_versions("matplotlib", "numpy", "pillow", "scipy")
     cells = read_cells("data_size")
     results = describe(cells)
-    picture = pictures.accuracy_by_size(cells, results["source"])
+    picture = pictures.accuracy_by_size(cells, results["data_set"])
     write_csv(FOLDER / "accuracies.csv", COLUMNS, [[cell[each] for each in COLUMNS] for cell in cells])
     plots.save(picture, FOLDER / "accuracies.png")
     write_json(FOLDER / "results.json", results)
@@ -48,7 +48,7 @@ def describe(cells: list[dict[str, Any]]) -> dict[str, Any]:
                 "best": max(spreads, key=lambda name: spreads[name].mean),
             }
         )
-    return {"source": cells[0]["source"], "images": cells[0]["images"], "sizes": sizes, "made_from": made_from}
+    return {"data_set": cells[0]["data_set"], "images": cells[0]["images"], "sizes": sizes, "made_from": made_from}
 
 
 if __name__ == "__main__":

@@ -19,14 +19,16 @@ class Spread:
     low: float  # 95 % confidence interval of the mean, by Student's t
     high: float
     lowest: float
+    median: float  # unlike the mean, hardly moved by one training that fails
     highest: float
 
 
-def spread_of(values: Sequence[float]) -> Spread:
-    """Return mean, standard deviation, interval of the mean, and range of at least two values."""
+def spread_of(values: Sequence[float], least: float = -100, most: float = 100) -> Spread:
+    """Return mean, deviation, interval of the mean, and range of at least two values, all from `least` to `most`."""
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
     margin = float(t.ppf(1 - SIGNIFICANCE / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return Spread(mean, deviation, mean - margin, mean + margin, min(values), max(values))
+    low, high = max(mean - margin, least), min(mean + margin, most)
+    return Spread(mean, deviation, low, high, min(values), float(np.median(values)), max(values))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from stages.lib.base.files import read_json, write_csv, write_json
+from stages.lib.base.params import load_params
 from stages.lib.base.timing import machine, write_timing
+from studies.record import made_from
 from tests.browser import browse, needs_chromium, probe_pages
 from tests.helpers import RunStage, StageRefusal, set_keys, write_inputs
 
@@ -802,3 +804,14 @@ class TestInABrowser:
         found = probe(results, tmp_path / "profile", width)
         assert found["width"] == width
         assert found["overflow"] <= 0
+
+
+def test_study_of_the_present_parameters(results: Path, report: Report) -> None:
+    params = load_params()
+    now = {name: made_from(params.model(name), params.train.precision) for name in params.models}
+    study = {"seeds": [42, 43], "sentences": ["model_2 is the better recipe than model_0"], "made_from": now}
+    write_json("studies/seeds/results.json", study)
+    Path("studies/seeds/accuracies.png").write_bytes((results / "plots/accuracy.png").read_bytes())
+    assert "model_2 is the better recipe than model_0" in report()
+    set_keys(results / "params.yaml", {"model_1.lr": 0.5})
+    assert "better recipe" not in report()

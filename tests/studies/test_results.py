@@ -21,8 +21,20 @@ ACCURACIES = {"model_0": (80.0, 84.0), "model_1": (70.0, 71.0)}
 
 def write_cell(path: str, name: str, seed: int, accuracy: float, **more: Any) -> None:
     params = load_params()
-    about = {"model": name, "arch": params.model(name).arch, "seed": seed, "train_images": 60_000}
-    scores = {"source": "fashion-mnist", "accuracy": accuracy, "loss": 0.5, "correct": 8_000, "images": 10_000}
+    about = {
+        "model": name,
+        "arch": params.model(name).arch,
+        "seed": seed,
+        "train_images": 60_000,
+        "data_set": "FashionMNIST",
+    }
+    scores = {
+        "accuracy": accuracy,
+        "loss": 0.5,
+        "correct": 8_000,
+        "images": 10_000,
+        "chance": False,
+    }
     write_json(path, {**about, **scores, "made_from": made_from(params.model(name), "float32"), **more})
 
 
@@ -54,6 +66,14 @@ def test_results(seeds_done: dict[str, Any]) -> None:
     assert seeds_done["recipes"]["model_0"]["mean"] == 82
     (pair,) = seeds_done["pairs"]
     assert (pair["first_wins"], pair["p_value"], pair["mean_difference"]) == (2, 0.5, 11.5)
+
+
+def test_a_training_that_fails_is_named(run_study: RunStudy, drawn: "dict[str, Figure]") -> None:
+    write_cell("studies/seeds/cells/model_1-43.json", "model_1", 43, 10.0, chance=True)
+    run_study("recipes", "seeds", "model")
+    results = read_json("studies/seeds/results.json")
+    assert results["recipes"]["model_1"]["failed"] == [43]
+    assert results["sentences"][-1] == "model_1 learns nothing with the seed 43"
 
 
 def test_picture(run_study: RunStudy, drawn: "dict[str, Figure]") -> None:

@@ -16,8 +16,13 @@ def pair_of(first: list[float], second: list[float]) -> Pair:
 def test_spread() -> None:
     spread = spread_of([80.0, 82.0, 84.0])
     # t = 4.302653 for two degrees of freedom; 2 / sqrt(3) = 1.154701
-    assert (spread.mean, spread.deviation, spread.lowest, spread.highest) == (82.0, 2.0, 80.0, 84.0)
+    assert (spread.mean, spread.deviation, spread.lowest, spread.median, spread.highest) == (82, 2, 80, 82, 84)
     assert (spread.low, spread.high) == pytest.approx((82 - 4.968276, 82 + 4.968276))
+
+
+def test_interval_ends_where_accuracies_end() -> None:
+    spread = spread_of([10.0, 95.0, 96.0], least=0)
+    assert (spread.low, spread.high) == (0, 100)
 
 
 def test_p_value_of_ten_wins() -> None:
