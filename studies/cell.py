@@ -30,10 +30,10 @@ from studies.record import MODELS, made_from
 def main() -> None:
     """Train, evaluate on the test images, write."""
     options = parse_arguments()
+    inputs = Inputs("cell", options.output.parents[1] / "dvc.yaml", item_of(options))
     params = load_params()
     changes = {"arch": options.arch} if options.arch else {}
     model_params = params.model(options.model).model_copy(update=changes)
-    inputs = Inputs("cell", options.output.parents[1] / "dvc.yaml", item_of(options))
     code = f"stages/architectures/{model_params.arch}.py"
     if inputs.at_start and code not in inputs.at_start:  # DVC would not notice an edit of it
         raise UserError(f"{MODELS} does not say that {options.model} is {model_params.arch}; run `make studies`")
