@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from stages.lib.base.errors import UserError
 from stages.lib.base.files import read_json
-from stages.lib.base.params import Params, read_yaml
+from stages.lib.base.params import load_params, read_yaml
 from studies.record import DATA, MODELS, made_from
 
 STUDIES = Path("studies")
@@ -62,10 +62,14 @@ def made_from_of(cells: list[dict[str, Any]], key: str) -> dict[str, Any]:
     return found
 
 
-def read_seeds(params: Params) -> dict[str, Any] | None:
+def read_seeds() -> dict[str, Any] | None:
     """Return the results of studies/seeds if they are about the models, parameters and images as they are now."""
     path = STUDIES / "seeds" / "results.json"
     if not path.exists() or not DATA.exists():
+        return None
+    try:
+        params = load_params()
+    except UserError:  # about nothing that could be trained
         return None
     results = read_json(path)
     now = {name: made_from(params.model(name), params.train.precision) for name in params.models}

@@ -21,7 +21,6 @@ from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.lock import read_lock, recorded_versions
-from stages.lib.base.params import load_params
 from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
 from stages.lib.results.statistics import FEW_IMAGES, wilson_interval
@@ -83,7 +82,7 @@ def gather() -> dict[str, Any]:
         "data": outputs.read_checked("metrics/data.json", outputs.DATA),
         "trained": trained,
         "about": ABOUT,
-        "study": read_seeds(load_params()),
+        "study": read_seeds(),
         "far_points": FAR_POINTS,
         "overfit": [name for name in names if excess_points(trained[name]) >= FAR_POINTS],
         "underfit": find_underfit(trained),

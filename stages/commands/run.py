@@ -89,7 +89,7 @@ def run_pipeline() -> None:
     if status != 0:
         sys.exit(status)
     print(f"\n{summary()}")
-    if study := read_seeds(load_params()):
+    if study := read_seeds():
         print(f"\nEach model with {len(study['seeds'])} seeds, by studies/seeds:", *study["sentences"], sep="\n")
     if synthetic:
         print(NOT_FASHION_MNIST.format(runs="ran"))

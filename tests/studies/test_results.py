@@ -111,7 +111,7 @@ def without_model_2() -> None:
 
 
 def test_results_of_the_present_models(seeds_done: dict[str, Any], without_model_2: None) -> None:
-    assert read_seeds(load_params()) == seeds_done
+    assert read_seeds() == seeds_done
 
 
 @pytest.mark.parametrize("key", ["model_0.lr", "model_1.label_smoothing"])
@@ -119,24 +119,24 @@ def test_results_of_other_parameters(
     key: str, seeds_done: dict[str, Any], without_model_2: None, set_params: SetParams
 ) -> None:
     set_params({key: 0.01})
-    assert read_seeds(load_params()) is None
+    assert read_seeds() is None
 
 
 def test_results_do_not_depend_on_threads(
     seeds_done: dict[str, Any], without_model_2: None, set_params: SetParams
 ) -> None:
     set_params({"model_0.threads": 2, "confusion.samples": 4})
-    assert read_seeds(load_params()) == seeds_done
+    assert read_seeds() == seeds_done
 
 
 def test_results_of_other_images(seeds_done: dict[str, Any], without_model_2: None) -> None:
     write_text("metrics/data.json", '{"source": "fashion-mnist"}')
-    assert read_seeds(load_params()) is None
+    assert read_seeds() is None
 
 
 def test_results_of_fewer_models(seeds_done: dict[str, Any]) -> None:
-    assert read_seeds(load_params()) is None
+    assert read_seeds() is None
 
 
 def test_no_results_yet() -> None:
-    assert read_seeds(load_params()) is None
+    assert read_seeds() is None
