@@ -383,7 +383,7 @@ def test_answers_of_a_worker(place: dict[str, Any], client: Client) -> None:
 
 
 def test_no_worker_is_left(place: dict[str, Any], client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "PATIENCE", 1)
+    monkeypatch.setattr(search, "PATIENCE", 3)
     trials = search.run_trials(client, place | {"unfit": "all"}, iter([{"number": 0}]), {}, run=stub)
     assert "its disk is full" in refusal(list, trials)
 
