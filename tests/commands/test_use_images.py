@@ -88,6 +88,7 @@ def test_no_images(path: str, workspace: Path, stage_refusal: StageRefusal) -> N
 
 
 @pytest.mark.skipif(not IMAGES_ZIP, reason="IMAGES_ZIP is not set")
+@pytest.mark.slow
 def test_real_photos(workspace: Path, run_stage: RunStage, set_params: SetParams) -> None:
     set_params({"prepare.image_size": 64, "prepare.channels": 3})
     set_params({"model_2.epochs": 2, "model_2.optimizer": "adam", "model_2.lr": 0.003})

@@ -90,6 +90,7 @@ def test_command_writes_and_shows(
     assert " seconds\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_missing_results_are_one_line(small: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     source = small("from stages.lib.base.errors import Outdated\nraise Outdated('models/model_2.safetensors')\n")

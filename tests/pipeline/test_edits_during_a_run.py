@@ -50,9 +50,12 @@ def test_code_edited(training: Training, survived: Callable[[str], None]) -> Non
     survived("edit during a training")
 
 
-def test_second_experiment_during_the_first(training: Training, shell: Shell, survived: Callable[[str], None]) -> None:
-    process = training("dvc exp run -S model_0.lr=0.05 train_model_0", 1500)
+def test_second_experiment_during_the_first(
+    training: Training, shell: Shell, set_params: SetParams, survived: Callable[[str], None]
+) -> None:
+    process = training("dvc exp run -S model_0.lr=0.05 train_model_0", 1200)
     shell("dvc exp run -S model_0.lr=0.0001 train_model_0", status=255)  # the first is still running
+    set_params({"model_0.lr": 0.0001})  # which it mostly has done, before it asked whether it may run
     assert "model_0 in params.yaml" in the_rest(process)
     assert "0.0001" not in Path("dvc.lock").read_text()
     survived("edit during a training")

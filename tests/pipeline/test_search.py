@@ -20,7 +20,7 @@ SEARCH = f"{sys.executable} -m stages.commands.search --no-test"
 PLAN: dict[str, Any] = {
     "name": "try",
     "objective": "metrics/train/model_0.json:test_acc",
-    "trials": 4,
+    "trials": 3,
     "sampler": "random",
     "params": {"prepare.validation": 100},
     "space": {"model_0.lr": {"low": 0.01, "high": 0.2}},
@@ -81,17 +81,17 @@ def test_worker_and_driver_killed(
     survived: Callable[..., None],
 ) -> None:
     with start(f"{SEARCH} --workers 2", environment, stdout=subprocess.PIPE) as driver:
-        printed_until(driver, "(1 of 4)")
+        printed_until(driver, "(1 of 3)")
         killed = worker_at_work(driver.pid)
         killed.kill()
-        printed_until(driver, "(2 of 4)")
+        printed_until(driver, "(2 of 3)")
         driver.kill()
     ended = shell(f"{SEARCH} --workers 1")
-    assert "(4 of 4)" in ended
+    assert "(3 of 3)" in ended
 
     made = experiments(".git", shell)
     first, *_, last = sorted(made)
-    assert len(made) == len(rates(list(made), shell)) == 4
+    assert len(made) == len(rates(list(made), shell)) == 3
     assert not [process for process in psutil.process_iter() if is_in(process, project / ".dvc/tmp/search")]
     assert shell("git status --short") == ""
 
@@ -150,15 +150,15 @@ def test_cluster_that_shares_remotes_alone(
     shell(f"git init -q --bare '{bare}' && git remote add origin '{bare}'")
     shell(f"dvc remote add -q --default storage '{tmp_path}/storage' && git commit -qam 'Storage' && dvc push -q")
     with start(f"{SEARCH} --scheduler {cluster}", environment, stdout=subprocess.PIPE) as driver:
-        printed = printed_until(driver, "(1 of 4)")
+        printed = printed_until(driver, "(1 of 3)")
         bare.rename(away)
         time.sleep(2)
         away.rename(bare)
-        printed += printed_until(driver, "(4 of 4)")
+        printed += printed_until(driver, "(3 of 3)")
         assert driver.wait() == 0
     assert "torch is 0.1 there" in printed
 
-    names = [f"try-00{number}" for number in range(4)]
+    names = [f"try-00{number}" for number in range(3)]
     made = experiments(".git", shell)
     assert sorted(made) == names
     assert experiments(str(bare), shell) == made

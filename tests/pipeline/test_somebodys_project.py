@@ -10,8 +10,10 @@ pytestmark = pytest.mark.slow
 
 # These read nothing that somebody changes: they bring parameters and results of their own, and do the same anywhere.
 ELSEWHERE = [
+    "commands/test_changes.py",
     "commands/test_explain.py",
     "commands/test_report.py",
+    "commands/test_use_images.py",
     "commands/test_verify.py",
     "commands/test_walkthrough.py",
     "lecture",

@@ -69,6 +69,7 @@ def test_empty_tensor(path: Path) -> None:
     assert load_tensors(path)[0]["images"].shape == (0, 1, 28, 28)
 
 
+@pytest.mark.slow
 def test_same_bytes_in_any_process(tmp_path: Path) -> None:
     code = """
 import sys, torch

@@ -32,6 +32,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that gives memory back")
+@pytest.mark.slow
 def test_page_faults_of_a_step() -> None:
     done = subprocess.run([sys.executable, "-c", STEPS], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 100, "some 500 without"
