@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.commands.yaml_files import load_yaml
+from stages.commands.yaml_files import PARAMS, PIPELINE, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.params import MODEL_NAME, architectures, load_params
 
-PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 HYPERPARAMETERS = {"hidden_units": 10, "epochs": 3, "batch_size": 32, "lr": 0.1}  # the lecture's
 
 

@@ -12,11 +12,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 
 from stages.commands import outputs
 from stages.commands.changes import code, words
 from stages.commands.state import flat
+from stages.commands.templates import environment_of
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.lock import read_lock
@@ -44,13 +45,7 @@ def render() -> str:
     Raises:
         UserError: something that a stage writes is missing or damaged.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=False,  # noqa: S701 - the filters do it, for Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of(TEMPLATE.parent, autoescape=False)
     environment.filters |= {"code": code, "words": words}
     try:
         return environment.get_template(TEMPLATE.name).render(gather())

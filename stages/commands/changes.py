@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.commands.state import PARAMS, changed, flat, git, git_state
+from stages.commands.state import changed, flat, git, git_state
+from stages.commands.templates import environment_of
+from stages.commands.yaml_files import PARAMS
 from stages.lib.base.errors import UserError, printable
 from stages.lib.base.files import parse_json
 from stages.lib.results.statistics import difference_interval, mcnemar_test, verdict
@@ -104,13 +106,7 @@ def render(base: str, address: str | None) -> str:
     if not revision:
         raise UserError(f"git knows no commit {base} here; is the clone shallow? `git fetch --unshallow` gets the rest")
     before, now = State(revision, revision[:7]), State(None, "now")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=False,  # noqa: S701 - the filter `code` does it, for Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of(TEMPLATE.parent, autoescape=False)
     environment.filters |= {"code": code, "percent": percent, "loss": loss, "difference": difference, "words": words}
     try:
         values = gather(before, now) | {"git": state, "address": address}

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from stages.commands.templates import environment_of
 from stages.lib.base.errors import exit_at_once, exit_cleanly, printable
 from stages.lib.base.files import write_text
 from stages.lib.base.lock import recorded
@@ -82,9 +82,7 @@ def main() -> None:
 
 def render(data: dict[str, Any]) -> str:
     """Return the page as HTML, styles, scripts and `data` inside."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = environment_of(PAGE, autoescape=True)
     style, *scripts = [(PAGE / file).read_text(encoding="utf-8") for file in ("style.css", *SCRIPTS)]
     return environment.get_template("page.html.j2").render(data=data, style=style, scripts=scripts)
 

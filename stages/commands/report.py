@@ -12,11 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 
 from stages.commands import changes, outputs
-from stages.commands.state import PARAMS, changed, flat, git_state
-from stages.commands.yaml_files import load_yaml
+from stages.commands.state import changed, flat, git_state
+from stages.commands.templates import environment_of
+from stages.commands.yaml_files import PARAMS, load_yaml
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
@@ -50,13 +51,8 @@ def render() -> str:
     Raises:
         UserError: something that a stage writes is missing or damaged.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,  # names of files, branches and classes are text, whatever is in them
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    # Names of files, branches and classes are text, whatever is in them.
+    environment = environment_of(TEMPLATE.parent, autoescape=True)
     environment.filters["picture"] = picture
     environment.filters["pair_text"] = pair_text
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from stages.commands.yaml_files import dump_yaml, load_yaml
+from stages.commands.yaml_files import PARAMS, PIPELINE, dump_yaml, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.lock import read_lock
@@ -28,7 +28,6 @@ from studies.results import read_seeds
 
 LOCK = Path(".dvc/tmp/run.lock")
 RAW = Path("data/raw")
-PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 STAGE_NAME = re.compile(rf"train_{MODEL_NAME.pattern}")
 # What the command `dvc` runs; but Ctrl-C in the tenth of a second that its import takes ends it without a traceback.
 START_DVC = """

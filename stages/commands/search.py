@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from stages.commands.search_plan import Plan, read_plan
+from stages.commands.search_plan import IMAGES, Plan, read_plan
+from stages.commands.state import checked_git, git
 from stages.lib.base.errors import UserError, exit_cleanly, printable
 from stages.lib.base.files import write_csv
 from stages.lib.base.process import cpus
@@ -61,7 +62,7 @@ def main() -> None:
         study = open_study(plan, place, folder)
         with workers_of(plan, arguments.scheduler, workers) as client:
             search(plan, study, client, place)
-            bring_home([trial_name(plan, trial) for trial in finished(study)], place)
+            bring_home([trial_name(plan, trial.number) for trial in finished(study)], place)
             report(plan, study, folder)
             if not arguments.no_test:
                 evaluate_winner(plan, study, client, place)
@@ -102,20 +103,20 @@ def shared_place(plan: Plan, arguments: Namespace) -> dict[str, Any]:
     Raises:
         UserError: there are edits that are not committed, or nothing to share data by.
     """
-    edited = [line[3:] for line in git("status", "--porcelain", "--untracked-files=no").splitlines()]
+    edited = [line[3:] for line in checked_git("status", "--porcelain", "--untracked-files=no").splitlines()]
     edited = [path for path in edited if Path(path) != arguments.plan]
     if edited:
         raise UserError(f"{edited[0]} has edits that are not committed, and trials start from the commit: commit first")
-    commit, ref = git("rev-parse", "HEAD"), f"refs/search/{plan.name}"
+    commit, ref = checked_git("rev-parse", "HEAD"), f"refs/search/{plan.name}"
     remote, storage = str(Path.cwd()), dvc("cache", "dir").strip()
     if arguments.scheduler:
         storage = ""
-        if not re.search(r"^\s*remote\s*=", git("show", "HEAD:.dvc/config", check=False), re.MULTILINE):
+        if not re.search(r"^\s*remote\s*=", git("show", "HEAD:.dvc/config") or "", re.MULTILINE):
             what = "workers elsewhere need a DVC remote that is in the commit"
             raise UserError(f"{what}: `dvc remote add --default storage ...`, and commit .dvc/config")
-        remote = git("remote", "get-url", arguments.git_remote, check=False) or arguments.git_remote
-    git("push", "--quiet", "--force", remote, f"{commit}:{ref}")
-    author = [git("config", f"user.{key}", check=False) or default for key, default in AUTHOR.items()]
+        remote = git("remote", "get-url", arguments.git_remote) or arguments.git_remote
+    checked_git("push", "--quiet", "--force", remote, f"{commit}:{ref}")
+    author = [git("config", f"user.{key}") or default for key, default in AUTHOR.items()]
     versions = {library: installed_version(library) for library in read_versions()}
     return {"git": remote, "storage": storage, "commit": commit, "ref": ref, "versions": versions, "author": author}
 
@@ -144,7 +145,7 @@ def open_study(plan: Plan, place: dict[str, Any], folder: Path) -> "Study":
     what["space"] = {key: str(distribution) for key, distribution in distributions.items()}
     begun = study.user_attrs.get("what")
     if begun is None:
-        taken = git("ls-remote", place["git"], f"refs/exps/*/{plan.name}-*")
+        taken = checked_git("ls-remote", place["git"], f"refs/exps/*/{plan.name}-*")
         if taken:
             name = taken.rpartition("/")[2]
             raise UserError(
@@ -225,7 +226,7 @@ def missing_trials(plan: Plan, study: "Study") -> Iterator[Trial]:
     from optuna.trial import TrialState
 
     def described(number: int, drawn: dict[str, Any]) -> Trial:
-        trial = {"number": number, "name": f"{plan.name}-{number:03}", "settings": plan.settings(drawn)}
+        trial = {"number": number, "name": trial_name(plan, number), "settings": plan.settings(drawn)}
         return trial | {"target": [f"train_{plan.model}"], "reads": plan.metrics_file}
 
     start, whole = time.monotonic(), len(plan.space)
@@ -369,7 +370,7 @@ def answer_of(future: Any) -> Answer:
 
 def bring_home(names: list[str], place: dict[str, Any]) -> None:
     """Pull the experiments that are not here yet."""
-    here = git("for-each-ref", "--format=%(refname)", "refs/exps")
+    here = checked_git("for-each-ref", "--format=%(refname)", "refs/exps")
     missing = [name for name in names if f"/{name}\n" not in f"{here}\n"]
     if missing:
         dvc("exp", "pull", "--quiet", place["git"], *missing)
@@ -395,9 +396,9 @@ def failed(study: "Study") -> list[tuple["FrozenTrial", str]]:
     return [(trial, reasons[key]) for trial in trials if (key := REASON.format(trial.number)) in reasons]
 
 
-def trial_name(plan: Plan, trial: "FrozenTrial") -> str:
-    """Return the name of the trial's experiment."""
-    return f"{plan.name}-{trial.number:03}"
+def trial_name(plan: Plan, number: int) -> str:
+    """Return the name of a trial's experiment."""
+    return f"{plan.name}-{number:03}"
 
 
 def report(plan: Plan, study: "Study", folder: Path) -> None:
@@ -410,15 +411,16 @@ def report(plan: Plan, study: "Study", folder: Path) -> None:
 
     best, bad = finished(study), failed(study)
     if not best:
-        raise UserError(f"no trial succeeded; {trial_name(plan, bad[-1][0])}: {bad[-1][1]}")
-    rows = [[trial_name(plan, trial), trial.value, *plan.settings(trial.params).values(), ""] for trial in best]
-    rows += [[trial_name(plan, trial), "", *plan.settings(trial.params).values(), why] for trial, why in bad]
+        raise UserError(f"no trial succeeded; {trial_name(plan, bad[-1][0].number)}: {bad[-1][1]}")
+    rows = [[trial_name(plan, trial.number), trial.value, *plan.settings(trial.params).values(), ""] for trial in best]
+    rows += [[trial_name(plan, trial.number), "", *plan.settings(trial.params).values(), why] for trial, why in bad]
     write_csv(folder / "trials.csv", ["name", plan.key, *plan.settings(best[0].params), "reason"], rows)
     print(f"\nThe best of {len(best)} trials by {plan.key} of the validation images:")
     for trial in best[:SHOWN]:
-        print(f"{trial_name(plan, trial)}  {trial.value:8.4f}  {settings_text(plan.settings(trial.params), plan)}")
+        settings = settings_text(plan.settings(trial.params), plan)
+        print(f"{trial_name(plan, trial.number)}  {trial.value:8.4f}  {settings}")
     for trial, why in bad:
-        print(f"{trial_name(plan, trial)}    failed  {printable(why)}")
+        print(f"{trial_name(plan, trial.number)}    failed  {printable(why)}")
     draw(study, plan.key, folder)
     print(f"\n{folder}/: trials.csv and pictures of them")
 
@@ -429,12 +431,12 @@ def evaluate_winner(plan: Plan, study: "Study", client: "Client", place: dict[st
     Both train on the same images. Only now are the test images looked at.
     """
     best = finished(study)[0]
-    images = {key: value for key, value in plan.params.items() if key.partition(".")[0] in ("fetch", "prepare")}
+    images = {key: value for key, value in plan.params.items() if key.partition(".")[0] in IMAGES}
     reads = f"metrics/eval/{plan.model}.json"
     winner = {"name": f"{plan.name}-best", "settings": plan.settings(best.params), "target": [], "reads": reads}
     start = {"name": f"{plan.name}-start", "settings": images, "target": ["evaluate"], "reads": reads}
     print(
-        f"\nThe whole pipeline with the values of {trial_name(plan, best)}, as the experiment {winner['name']}.",
+        f"\nThe whole pipeline with the values of {trial_name(plan, best.number)}, as the experiment {winner['name']}.",
         flush=True,
     )
     answers = {
@@ -457,18 +459,6 @@ def outcome(plan: Plan, answer: Answer) -> str:
 def settings_text(settings: dict[str, Any], plan: Plan) -> str:
     """Return what differs between trials."""
     return " ".join(f"{key}={json.dumps(settings[key])}" for key in plan.space)
-
-
-def git(*arguments: str, check: bool = True) -> str:
-    """Run git and return what it prints.
-
-    Raises:
-        UserError: it failed.
-    """
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
-    return done.stdout.rstrip()
 
 
 def dvc(*arguments: str) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.commands.yaml_files import load_yaml
+from stages.commands.yaml_files import PARAMS, PIPELINE, load_yaml
+from stages.lib.base.errors import UserError
 from stages.lib.base.params import MODEL_NAME
-
-PARAMS = Path("params.yaml")
 
 
 def changed(compared: list[str]) -> list[str] | None:
@@ -20,13 +19,13 @@ def changed(compared: list[str]) -> list[str] | None:
     """
     if not Path(".dvc").is_dir():
         return None
-    command = [sys.executable, "-m", "dvc", "status", "--json", "dvc.yaml"]
+    command = [sys.executable, "-m", "dvc", "status", "--json", str(PIPELINE)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         return None
     models = {key for key in load_yaml(PARAMS) if MODEL_NAME.fullmatch(str(key))}
     names = {f"{model} in params.yaml" for model in models ^ set(compared)}
-    pipeline = load_yaml(Path("dvc.yaml"))["stages"]
+    pipeline = load_yaml(PIPELINE)["stages"]
     names |= {f"{stage}, which is frozen" for stage, each in pipeline.items() if each.get("frozen")}
     for stage, changes in json.loads(done.stdout).items():
         for change in changes:
@@ -69,6 +68,20 @@ def git(*arguments: str) -> str | None:
     except FileNotFoundError:
         return None
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+def checked_git(*arguments: str) -> str:
+    """Run git and return what it prints.
+
+    Raises:
+        UserError: git failed; the message is its own.
+    """
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, encoding="utf-8", errors="surrogateescape", check=False
+    )
+    if done.returncode != 0:
+        raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.split())}")
+    return done.stdout.rstrip("\n")
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from stages.commands.yaml_files import dump_yaml, load_yaml
+from stages.commands.yaml_files import PARAMS, dump_yaml, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly, printable
 from stages.lib.base.files import write_text
 from stages.lib.base.params import Params, load_params
@@ -34,7 +34,6 @@ from stages.lib.source.image_sets import (
 )
 from stages.lib.source.pictures import decode
 
-PARAMS = Path("params.yaml")
 UNPACKED = Path("data/.unpacked-images.tmp")
 MOST_NAMED = 10  # files of one kind; of more the number is said
 COLOUR = {"RGB", "RGBA", "P", "CMYK", "YCbCr"}

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.commands.state import checked_git
 from stages.lib.base.errors import NO_WAY_BACK, UserError, exit_cleanly, printable
 from stages.lib.base.files import md5_of
 from stages.lib.base.lock import read_lock, recorded_versions
@@ -66,7 +67,7 @@ def main() -> None:
         raise UserError("there is no git repository here, so no committed state to verify")
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         clone = Path(folder) / "clone"
-        git("clone", "--quiet", "--no-hardlinks", ".", str(clone))
+        checked_git("clone", "--quiet", "--no-hardlinks", ".", str(clone))
         lock = read_lock(clone)
         if not lock:
             raise UserError("dvc.lock is not committed: run `dvc repro` and commit its results")
@@ -97,8 +98,8 @@ def main() -> None:
 
 def describe_commit(clone: Path) -> str:
     """Say what is verified: the commit that is checked out, and nothing that is not committed."""
-    commit = printable(git("-C", str(clone), "log", "-1", "--format=%h of %cs, %s"))
-    changes = len(git("status", "--porcelain").splitlines())
+    commit = printable(checked_git("-C", str(clone), "log", "-1", "--format=%h of %cs, %s"))
+    changes = len(checked_git("status", "--porcelain").splitlines())
     return f"commit {commit}" + (f"; changes that are not committed, {changes} here, are left out" if changes else "")
 
 
@@ -168,7 +169,7 @@ def results_in_git(clone: Path) -> list[str]:
 
 def files_in_git(clone: Path, *folders: str) -> list[str]:
     """Return the committed files in some folders, or all."""
-    return git("-C", str(clone), "ls-files", "-z", *folders).split("\0")[:-1]
+    return checked_git("-C", str(clone), "ls-files", "-z", *folders).split("\0")[:-1]
 
 
 def listing_of(folder: Path) -> bytes:
@@ -312,20 +313,6 @@ def print_table(verdicts: dict[str, Verdict]) -> None:
     print(f"\n{'output':<{width}}  result")
     for path, (verdict, difference) in verdicts.items():
         print(f"{printable(path):<{width}}  {verdict}{f': {difference}' if difference else ''}")
-
-
-def git(*arguments: str) -> str:
-    """Run git and return what it prints.
-
-    Raises:
-        UserError: git failed; the message is its own.
-    """
-    done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, encoding="utf-8", errors="surrogateescape", check=False
-    )
-    if done.returncode != 0:
-        raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.split())}")
-    return done.stdout.rstrip("\n")
 
 
 def parse_arguments() -> bool:

@@ -8,6 +8,8 @@ from ruamel.yaml import YAML
 
 from stages.lib.base.params import read_yaml
 
+PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
+
 
 def load_yaml(path: Path) -> Any:
     """Read a YAML file, with comments and the lines on which its entries stand."""
