@@ -4,6 +4,7 @@
 one mirror of the data can be reached. It trains the models at the same time when there are cores for it.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from stages.lib.source.idx_sets import RAW_FILES
 from studies.results import read_seeds
 
 LOCK = Path(".dvc/tmp/run.lock")
+IN_USE = Path(".dvc/tmp/rwlock")  # which files DVC's commands are at work on
 RAW = Path("data/raw")
 STAGE_NAME = re.compile(rf"train_{MODEL_NAME.pattern}")
 # What the command `dvc` runs; but Ctrl-C in the tenth of a second that its import takes ends it without a traceback.
@@ -117,6 +119,12 @@ def obstacles(params: Params) -> Iterator[str]:
     for path in RAW.glob("*"):
         if not (path.is_file() or path.is_dir()):
             yield f"{path} is a pipe, a device or a broken link; remove it"
+    try:
+        json.loads(IN_USE.read_text())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        yield f"{IN_USE} is damaged: DVC was ended while it wrote this file; `rm {IN_USE}`, nothing is lost"
     if not is_known_user():
         yield "this system does not know the user; set HOME to a folder that can be written to, and USER to a name"
 

@@ -280,6 +280,12 @@ def test_pipe_among_the_raw_files(project: Path, stage_refusal: StageRefusal) ->
     assert "data/raw/pipe" in stage_refusal("commands.run", new=NEW)
 
 
+def test_killed_while_dvc_wrote_what_is_in_use(project: Path, stage_refusal: StageRefusal) -> None:
+    (project / ".dvc/tmp").mkdir(exist_ok=True)
+    (project / ".dvc/tmp/rwlock").touch()
+    assert "`rm .dvc/tmp/rwlock`" in stage_refusal("commands.run", new=NEW)
+
+
 def test_user_whom_the_system_does_not_know(
     project: Path, stage_refusal: StageRefusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
