@@ -56,11 +56,20 @@ def make_split() -> MakeSplit:
     return make
 
 
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a workspace begins with. Not to be changed."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder, {"train.device": "cpu", "train.threads": 1})
+    return folder
+
+
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run stages in, the current one, with the lecture's parameters, set for one CPU thread."""
     monkeypatch.chdir(tmp_path)
-    write_inputs(tmp_path, {"train.device": "cpu", "train.threads": 1})
+    for file in inputs.iterdir():
+        shutil.copyfile(file, tmp_path / file.name)
     return tmp_path
 
 
