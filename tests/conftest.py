@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 # A shell has what it starts with & ignore Ctrl-C, these tests perhaps; what they start must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Workers with as many threads as there are cores, each, would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run, and no time limits: the machine may be busy.
 settings.register_profile(
     "steady", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -116,10 +120,10 @@ def write_architecture(
 
 @pytest.fixture
 def group_lives() -> Callable[[int], bool]:
-    """`group_lives(group)`: whether a process of the group is still there after some seconds."""
+    """`group_lives(group)`: whether a process of the group is still there after half a minute."""
 
     def check(group: int) -> bool:
-        for _ in range(50):
+        for _ in range(300):
             try:
                 os.killpg(group, 0)
             except ProcessLookupError:
