@@ -1,6 +1,7 @@
 """Real runs of DVC on small synthetic images, in copies of the project as it is on disk.
 
-One copy is reproduced once per session, and the tests work on copies of that one. Their folder has a space in its name.
+One copy is reproduced, once for all workers, and the tests work on copies of that one. Their folder has a space in its
+name.
 Commands there know nothing of this machine's user: no settings, no name, no shared state.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from tests.helpers import PROJECT, SetParams, Shell, StagesRun, set_keys
@@ -86,9 +88,22 @@ def shell(environment: dict[str, str]) -> Shell:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
-    """The project, reproduced on a few images. Not to be changed: take a copy."""
-    project = tmp_path_factory.mktemp("reproduced") / "my project"
-    project.mkdir()
+    """The project, reproduced on a few images, once for all workers. Not to be changed: take a copy."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    project, done = shared / "reproduced/my project", shared / "reproduced/done"
+    with FileLock(shared / "reproduced.lock"):
+        if not done.exists():
+            shutil.rmtree(project, ignore_errors=True)  # what a worker left that failed
+            reproduce(project, shell)
+            done.touch()
+    return project
+
+
+def reproduce(project: Path, shell: Shell) -> None:
+    """Copy the project to this folder, and run its pipeline on a few images."""
+    project.mkdir(parents=True)
     # What is on disk, committed or not, less what git ignores. That works from an unpacked archive as well.
     shell("git init -q -b main", folder=project)
     shell(f"git --git-dir='{project}/.git' --work-tree='{PROJECT}' add --all")
@@ -100,7 +115,6 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
     shell("git add --all && git commit -qm 'Small parameters'", folder=project)
     shell("dvc repro", folder=project)
     shell("git add --all && git commit -qm 'Results'", folder=project)
-    return project
 
 
 @pytest.fixture(scope="session")
