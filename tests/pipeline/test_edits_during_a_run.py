@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.helpers import SetParams, Shell, start
@@ -16,13 +17,10 @@ Training = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def training(project: Path, environment: dict[str, str], set_params: SetParams) -> Iterator[Training]:
-    """`training("dvc repro ...", 300)` starts 300 epochs of model_0 and returns when the first is over.
-
-    A hundred epochs take about a second.
-    """
+    """`training("dvc repro ...")` starts 300 epochs of model_0, about three seconds, and returns after the first."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(command: str, epochs: int, **variables: str) -> "subprocess.Popen[str]":
+    def begin(command: str, epochs: int = 300, **variables: str) -> "subprocess.Popen[str]":
         set_params({"model_0.epochs": epochs})
         process = start(command, environment | variables, stdout=subprocess.PIPE)
         started.append(process)
@@ -41,8 +39,13 @@ def the_rest(process: "subprocess.Popen[str]") -> str:
     return process.stdout.read()
 
 
+def is_training(process: psutil.Process) -> bool:
+    """Tell the training from the shell that DVC starts it in, which may stay above it."""
+    return "stages.train" in process.cmdline()
+
+
 def test_code_edited(training: Training, survived: Callable[[str], None]) -> None:
-    process = training("dvc repro --single-item train_model_0", 300)
+    process = training("dvc repro --single-item train_model_0")
     with Path("stages/architectures/linear.py").open("a") as file:
         file.write("# another comment\n")
     assert "linear.py" in the_rest(process)
@@ -53,9 +56,12 @@ def test_code_edited(training: Training, survived: Callable[[str], None]) -> Non
 def test_second_experiment_during_the_first(
     training: Training, shell: Shell, set_params: SetParams, survived: Callable[[str], None]
 ) -> None:
-    process = training("dvc exp run -S model_0.lr=0.05 train_model_0", 1200)
-    shell("dvc exp run -S model_0.lr=0.0001 train_model_0", status=255)  # the first is still running
+    process = training("dvc exp run -S model_0.lr=0.05 train_model_0")
+    (trainer,) = [child for child in psutil.Process(process.pid).children(recursive=True) if is_training(child)]
+    trainer.suspend()  # however long the second takes to find that the first is still running
+    shell("dvc exp run -S model_0.lr=0.0001 train_model_0", status=255)
     set_params({"model_0.lr": 0.0001})  # which it mostly has done, before it asked whether it may run
+    trainer.resume()
     assert "model_0 in params.yaml" in the_rest(process)
     assert "0.0001" not in Path("dvc.lock").read_text()
     survived("edit during a training")
@@ -64,8 +70,8 @@ def test_second_experiment_during_the_first(
 @pytest.mark.parametrize("shell_of_dvc", ["sh", "bash"])
 def test_dvc_killed_alone(training: Training, survived: Callable[[str], None], shell_of_dvc: str) -> None:
     """Some shells stay between DVC and its stage, others make room for it."""
-    process = training("dvc repro --single-item train_model_0", 1500, SHELL=f"/bin/{shell_of_dvc}")
+    process = training("dvc repro --single-item train_model_0", epochs=5000, SHELL=f"/bin/{shell_of_dvc}")
     os.kill(process.pid, signal.SIGKILL)
-    assert "Epoch: 1500" not in the_rest(process)
+    assert "Epoch: 5000" not in the_rest(process)
     assert not Path("models/model_0.safetensors").exists()
     survived("kill -9 of DVC alone")
