@@ -13,21 +13,6 @@ pytestmark = pytest.mark.slow
 KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-def test_clone_from_a_folder(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell, stages_run: StagesRun
-) -> None:
-    shell(f"dvc remote add --default storage '{tmp_path}/storage'")
-    shell("git commit -qam 'Storage'")
-    shell("dvc push")
-
-    shell(f"git clone -q '{project}' '{tmp_path}/clone'")
-    monkeypatch.chdir(tmp_path / "clone")
-    shell("dvc pull")
-    shell("dvc status -q dvc.yaml")
-    assert stages_run(shell("dvc repro")) == []
-    assert shell("git status --short") == ""
-
-
 def test_clone_from_s3(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell, stages_run: StagesRun
 ) -> None:
