@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from html import escape, unescape
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,14 @@ def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-def probe_pages(pages: Sequence[str], script: str, folder: Path, width: int = 1280) -> list[dict[str, Any]]:
-    """Return what `script`, the body of a function, returns in each of `pages`, in windows of this width.
+def probe_pages(pages: Sequence[str], script: str, folder: Path, *widths: int) -> list[dict[str, Any]]:
+    """Return what `script`, the body of a function, returns in each of `pages`, in windows of 1280 pixels.
 
-    In frames, for a window of Chromium cannot be so narrow; of all pages at once, for its start takes longest.
+    With `widths`, what it returns in all pages in windows of the first, then of the second, and so on. In frames, for
+    a window of Chromium cannot be so narrow; of all at once, for its start takes longest.
     """
     frames = []
-    for number, html in enumerate(pages):
+    for number, (width, html) in enumerate(product(widths or (1280,), pages)):
         probe = PROBE.replace("NUMBER", str(number)).replace("SCRIPT", script)
         inside = escape(html.replace("</body>", f"{probe}</body>"))
         frames.append(f'<iframe width="{width}" height="800" srcdoc="{inside}"></iframe>')
@@ -72,7 +74,7 @@ def probe_pages(pages: Sequence[str], script: str, folder: Path, width: int = 12
     page, console = browse(folder / "frames.html", folder / "profile")
     assert console == []
     found = {int(number): unescape(text) for number, text in re.findall(FOUND, page, re.S)}
-    assert sorted(found) == list(range(len(pages))), page[:2000]
+    assert sorted(found) == list(range(len(frames))), page[:2000]
     results: list[dict[str, Any]] = [json.loads(found[number]) for number in sorted(found)]
     assert [result["error"] for result in results if "error" in result] == []
     return results

@@ -538,7 +538,7 @@ EVERY_WIDTH = """
     chooseUnit(step, 0);
     found[step] = document.documentElement.scrollWidth - innerWidth;
   }
-  return { overflow: found, warning: document.querySelector("header .warn")?.textContent ?? "" };
+  return { width: innerWidth, overflow: found, warning: document.querySelector("header .warn")?.textContent ?? "" };
 """
 # The green channel of the image at row 2, column 3; and what the first convolution calls what its unit 2 reads.
 CHANNEL = """
@@ -660,14 +660,15 @@ class TestInABrowser:
         assert console == []
         assert "block_1.0 Conv2d, map 0" in html
 
-    @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-    def test_never_wider_than_the_window(self, pixels: Tensor, tmp_path: Path, width: int) -> None:
+    def test_never_wider_than_the_window(self, pixels: Tensor, tmp_path: Path) -> None:
         models = [*(seeded(make) for make in KNOWN.values()), flat(nn.BatchNorm2d(1))]
         pages = [explain.render(data_of(model, pixels)) for model in models]
-        found = probe_pages(pages, EVERY_WIDTH, tmp_path, width)
-        assert [step for page in found for step, overflow in page["overflow"].items() if overflow > 0] == []
-        assert [page["warning"] for page in found[:-1]] == [""] * len(KNOWN)
-        assert "0 is a BatchNorm2d" in found[-1]["warning"]
+        found = probe_pages(pages, EVERY_WIDTH, tmp_path, 320, 390, 768, 1280)
+        for page in found:
+            assert [step for step, overflow in page["overflow"].items() if overflow > 0] == [], page["width"]
+        assert [page["width"] for page in found[:: len(pages)]] == [320, 390, 768, 1280]
+        assert [page["warning"] for page in found[: len(KNOWN)]] == [""] * len(KNOWN)
+        assert "0 is a BatchNorm2d" in found[len(KNOWN)]["warning"]
 
     def test_playground_is_pytorch_s(self, pixels: Tensor, tmp_path: Path) -> None:
         (result,) = probe_pages([explain.render(data_of(flat(), pixels))], PLAY, tmp_path)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -733,6 +734,7 @@ def test_table_with_a_merge_conflict(results: Path, stage_refusal: StageRefusal)
 
 # In a browser
 
+WIDTHS = (320, 390, 768, 1280)
 # Looks at the page once it is there.
 PROBE = """
   const first = (id) => [...document.querySelectorAll(`#${id} tbody tr`)].map((row) => row.cells[0].textContent);
@@ -763,10 +765,11 @@ PROBE = """
 """
 
 
-def probe(results: Path, folder: Path, width: int) -> dict[str, Any]:
-    """What the probe finds in a window of this width."""
-    (found,) = probe_pages([(results / "report.html").read_text(encoding="utf-8")], PROBE, folder, width)
-    return found
+@cache  # the browser starts once for tests of the same report
+def probe(html: str) -> dict[int, dict[str, Any]]:
+    """What the probe finds in windows of each width."""
+    with TemporaryDirectory() as folder:
+        return dict(zip(WIDTHS, probe_pages([html], PROBE, Path(folder), *WIDTHS), strict=True))
 
 
 @pytest.mark.slow
@@ -785,9 +788,8 @@ class TestInABrowser:
         _, console = browse(results / "report.html", tmp_path / "profile")
         assert any("example.org" in line for line in console)
 
-    def test_pictures_show_and_table_sorts(self, results: Path, report: Report, tmp_path: Path) -> None:
-        report()
-        found = probe(results, tmp_path / "profile", width=1280)
+    def test_pictures_show_and_table_sorts(self, report: Report) -> None:
+        found = probe(report())[1280]
         assert len(found["pictures"]) == len(PICTURES) + 1
         assert all(width > 0 and height > 0 and shown > 0 for width, height, shown in found["pictures"])
         assert found["requests"] == []
@@ -800,21 +802,18 @@ class TestInABrowser:
         assert found["by_class"] == [HOSTILE, "Bag", "Trouser"]
         assert found["still_marked"] == 1
 
-    def test_phone_says_that_it_scrolls(self, results: Path, report: Report, tmp_path: Path) -> None:
-        report()
-        found = probe(results, tmp_path / "profile", width=390)
+    def test_phone_says_that_it_scrolls(self, report: Report) -> None:
+        found = probe(report())[390]
         assert len(found["cut_off"]) > len(PICTURES)
         assert [box for box in found["cut_off"] if box != [True, 0, True]] == []
 
-    def test_phone_letters_can_be_read(self, results: Path, report: Report, tmp_path: Path) -> None:
-        report()
-        found = probe(results, tmp_path / "profile", width=390)
+    def test_phone_letters_can_be_read(self, report: Report) -> None:
+        found = probe(report())[390]
         assert min(found["letters"]) >= 9  # CSS pixels, for a label of 9 points in a picture of 150 dpi
 
-    @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-    def test_never_wider_than_the_window(self, results: Path, report: Report, tmp_path: Path, width: int) -> None:
-        report()
-        found = probe(results, tmp_path / "profile", width)
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_never_wider_than_the_window(self, report: Report, width: int) -> None:
+        found = probe(report())[width]
         assert found["width"] == width
         assert found["overflow"] <= 0
 
