@@ -18,8 +18,8 @@ import pytest
 from stages.lib.source.synthetic import write_synthetic
 from tests.helpers import PROJECT, SetParams
 
-SIZES = (20_000, 200_000)
-MOST_GROWTH_MIB = 24  # for 180,000 images more; the images alone are 135 MiB
+SIZES = (10_000, 100_000)
+MOST_GROWTH_MIB = 12  # for 90,000 images more; the images alone are 67 MiB
 
 
 @dataclass
