@@ -47,7 +47,7 @@ def ending(
 
 
 def shell(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(["bash", "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("variables", [{}, {"PYTHONSAFEPATH": "1"}])
@@ -112,7 +112,7 @@ def test_our_mistake_keeps_its_traceback(error: Exception) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.2, 0.4, 0.7, 1.0, 1.4, 1.8, 2.3, 3.0])
+@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.2, 2.0, 3.0])
 def test_ctrl_c_at_any_moment(prepared: Path, seconds: float) -> None:
     stage = subprocess.Popen(
         [sys.executable, "-m", "stages.train", "model_1"],
@@ -123,7 +123,7 @@ def test_ctrl_c_at_any_moment(prepared: Path, seconds: float) -> None:
     )
     time.sleep(seconds)  # it spends the first seconds on imports
     stage.send_signal(signal.SIGINT)
-    _, stderr = stage.communicate(timeout=60)
+    _, stderr = stage.communicate(timeout=300)
     assert stage.returncode in (-signal.SIGINT, 130, 0)
     assert stderr in ("", INTERRUPTED)
 
@@ -145,8 +145,10 @@ exit_cleanly('predict', main)" | head -1""")
     assert (done.returncode, done.stdout, done.stderr) == (1, "0\n", "")
 
 
-@pytest.mark.parametrize("stage", ["predict missing.png", "compare"])
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    ("stage", "closed"),
+    [("compare", ">&-"), *(("predict missing.png", closed) for closed in (">&-", "2>&-", ">&- 2>&-"))],
+)
 def test_closed_stdout_or_stderr(stage: str, closed: str, survived: Callable[[str], None]) -> None:
     """What a stage prints would go into the next file that it opens; what predict prints would be lost."""
     done = shell(f"'{sys.executable}' -Bm stages.{stage} {closed}")

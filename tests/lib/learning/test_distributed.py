@@ -68,9 +68,8 @@ def train(prepared: Path, set_params: SetParams) -> Train:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["model_0", "model_2"])
-def test_two_processes(train: Train, model: str) -> None:
-    one, two = train(model, processes=1), train(model, processes=2)
+def test_two_processes(train: Train) -> None:
+    one, two = train("model_2", processes=1), train("model_2", processes=2)
     for key in ("train_loss", "test_loss"):
         assert two[key] == pytest.approx(one[key], abs=1e-4)
     for key in ("train_acc", "test_acc"):
@@ -167,7 +166,7 @@ def long_training(prepared: Path, set_params: SetParams) -> Iterator[subprocess.
 @pytest.mark.slow
 def test_ctrl_c(long_training: subprocess.Popen[str], group_lives: Callable[[int], bool]) -> None:
     os.killpg(long_training.pid, signal.SIGINT)
-    _, stderr = long_training.communicate(timeout=60)
+    _, stderr = long_training.communicate(timeout=300)
     assert long_training.returncode == 130
     empty, line = stderr.splitlines()
     assert (empty, "interrupted" in line) == ("", True)
@@ -179,7 +178,7 @@ def test_one_process_is_killed(long_training: subprocess.Popen[str], group_lives
     children = Path(f"/proc/{long_training.pid}/task/{long_training.pid}/children").read_text().split()
     trainers = [child for child in children if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
     os.kill(int(trainers[1]), signal.SIGKILL)
-    _, stderr = long_training.communicate(timeout=60)
+    _, stderr = long_training.communicate(timeout=300)
     assert long_training.returncode == 1
     # Python's own resource tracker may add that the killed process left a semaphore, which it removes.
     assert stderr.splitlines()[0].startswith("train: process 1 of 2 ended by SIGKILL")
