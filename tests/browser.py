@@ -54,7 +54,7 @@ def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
     """Return the page as the browser has it in the end, and what its console says."""
     assert CHROMIUM
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--window-size=1280,900", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
