@@ -5,18 +5,20 @@ The table of the faults tried ends the test run.
 
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from tests.helpers import PROJECT, SetParams, Shell, start
+from tests.helpers import PROJECT, RunStage, SetParams, Shell, start
 
 pytestmark = pytest.mark.slow
 
@@ -145,33 +147,47 @@ def test_two_repros_at_once(environment: dict[str, str], shell: Shell, survived:
     survived("two dvc repro at once")
 
 
+@pytest.fixture
+def run(project: Path, run_stage: RunStage) -> Callable[[str], CompletedProcess[str]]:
+    """`run("train_model_0")` runs the stage in this process, which has the code of its own folder."""
+    shutil.rmtree(project / "stages")
+    return lambda stage: run_stage(*STAGES[stage]["cmd"].removeprefix("python -m stages.").split())
+
+
 @pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
 @pytest.mark.usefixtures("project")
-def test_full_disk(stage: str, shell: Shell, survived: Survived) -> None:
+def test_full_disk(stage: str, run: Callable[[str], CompletedProcess[str]], survived: Survived) -> None:
     expected = contents([stage])
     remove_outputs(stage)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # No file may grow beyond a kilobyte: every stage writes a larger one.
-    printed = shell(f"ulimit -f 1; {STAGES[stage]['cmd']}", status=1)
-    assert "Traceback" not in printed
-    assert "File too large" in printed.splitlines()[-1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        done = run(stage)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr.splitlines()[-1]
     found = contents([stage])
     assert {path: expected[path] for path in found} == found
     assert left_overs() == []
-    shell(STAGES[stage]["cmd"])
+    assert run(stage).returncode == 0
     assert contents([stage]) == expected
     survived("full disk")
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train_model_0", "evaluate", "compare", "confusion"])
 @pytest.mark.usefixtures("project")
-def test_output_folder_cannot_be_made(stage: str, shell: Shell, survived: Survived) -> None:
+def test_output_folder_cannot_be_made(
+    stage: str, run: Callable[[str], CompletedProcess[str]], survived: Survived
+) -> None:
     folder = files(stage)[0].parent
     remove_outputs(stage)
     shutil.rmtree(folder, ignore_errors=True)
     folder.write_text("a file where the folder should be")
-    printed = shell(STAGES[stage]["cmd"], status=1)
-    assert "Traceback" not in printed
-    assert str(folder) in printed.splitlines()[-1]
+    done = run(stage)
+    assert done.returncode == 1
+    assert str(folder) in done.stderr.splitlines()[-1]
     survived("output folder that cannot be made")
 
 
