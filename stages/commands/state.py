@@ -19,15 +19,15 @@ def changed(compared: list[str]) -> list[str] | None:
     """
     if not Path(".dvc").is_dir():
         return None
-    command = [sys.executable, "-m", "dvc", "status", "--json", str(PIPELINE)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if done.returncode != 0:
+    try:
+        stages = dvc_status(PIPELINE)
+    except UserError:
         return None
     models = {key for key in load_yaml(PARAMS) if MODEL_NAME.fullmatch(str(key))}
     names = {f"{model} in params.yaml" for model in models ^ set(compared)}
     pipeline = load_yaml(PIPELINE)["stages"]
     names |= {f"{stage}, which is frozen" for stage, each in pipeline.items() if each.get("frozen")}
-    for stage, changes in json.loads(done.stdout).items():
+    for stage, changes in stages.items():
         for change in changes:
             if change == "changed command":
                 names.add(f"the command of {stage}")
@@ -36,6 +36,20 @@ def changed(compared: list[str]) -> list[str] | None:
                     names |= {f"{key} in {path}" for key in state} if isinstance(state, dict) else set()
                     names |= {path} if state == "modified" else set()
     return sorted(names)
+
+
+def dvc_status(*pipelines: str | Path) -> dict[str, list[Any]]:
+    """Return what has changed in each stage of the pipelines that DVC would run again.
+
+    Raises:
+        UserError: DVC cannot tell; the message is its own.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json", *map(str, pipelines)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode != 0:
+        raise UserError(f"DVC cannot tell what has changed: {' '.join(done.stderr.split())}")
+    stages: dict[str, list[Any]] = json.loads(done.stdout)
+    return stages
 
 
 def git_state() -> dict[str, Any]:

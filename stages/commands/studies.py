@@ -4,13 +4,12 @@ A study is a pipeline of its own, studies/NAME/dvc.yaml. Only those of its train
 the same time as there are CPUs, each on one thread. `dvc repro studies/NAME/dvc.yaml` does the same, one after another.
 """
 
-import json
-import subprocess
 import sys
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 
-from stages.commands.run import DVC, alone_in_this_folder, dvc
+from stages.commands.run import alone_in_this_folder, dvc
+from stages.commands.state import dvc_status
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.params import Params, load_params
@@ -41,16 +40,8 @@ def write_models(params: Params) -> None:
 
 
 def changed_cells(pipelines: list[str]) -> list[str]:
-    """Return the stages that train and that DVC would run again.
-
-    Raises:
-        UserError: DVC cannot tell.
-    """
-    command = [*DVC, "status", "--json", *pipelines]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if done.returncode != 0:
-        raise UserError(f"DVC cannot tell what has changed: {' '.join(done.stderr.split())}")
-    return [stage for stage in json.loads(done.stdout) if ":cell@" in stage]
+    """Return the stages that train and that DVC would run again."""
+    return [stage for stage in dvc_status(*pipelines) if ":cell@" in stage]
 
 
 def train_cells(cells: list[str]) -> int:
