@@ -433,17 +433,16 @@ def evaluate_winner(plan: Plan, study: "Study", client: "Client", place: dict[st
     best = finished(study)[0]
     images = {key: value for key, value in plan.params.items() if key.partition(".")[0] in IMAGES}
     reads = f"metrics/eval/{plan.model}.json"
-    winner = {"name": f"{plan.name}-best", "settings": plan.settings(best.params), "target": [], "reads": reads}
+    # Named after the trial: the search may go on and find a better one, and no experiment of one name is run twice.
+    name = f"{trial_name(plan, best.number)}-best"
+    winner = {"name": name, "settings": plan.settings(best.params), "target": [], "reads": reads}
     start = {"name": f"{plan.name}-start", "settings": images, "target": ["evaluate"], "reads": reads}
-    print(
-        f"\nThe whole pipeline with the values of {trial_name(plan, best.number)}, as the experiment {winner['name']}.",
-        flush=True,
-    )
+    print(f"\nThe whole pipeline with the values of the best trial, as the experiment {name}.", flush=True)
     answers = {
         trial["name"]: answer for trial, answer in run_trials(client, place, iter([winner, start]), plan.resources)
     }
     bring_home(list(answers), place)
-    print(f"To have it here: dvc exp apply {winner['name']}")
+    print(f"To have it here: dvc exp apply {name}")
     for name, answer in answers.items():
         said = f"{answer['metrics']['accuracy']:.2f} %" if answer["state"] == "done" else answer["reason"]
         print(f"{plan.model} on the test images, {name}: {said}")

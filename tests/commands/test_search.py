@@ -369,8 +369,28 @@ def test_winner_on_test_images(
     monkeypatch.setattr(search, "bring_home", lambda names, _: None)
     search.evaluate_winner(plan, study, client, place)
     printed = capsys.readouterr().out
-    assert printed.index("dvc exp apply try-best") < printed.index("try-best: 83.00 %")
+    assert printed.index("dvc exp apply try-000-best") < printed.index("try-000-best: 83.00 %")
     assert "try-start: 81.00 %" in printed
+
+
+def test_another_winner_when_the_search_goes_on(
+    plan_with: Callable[..., Plan], place: dict[str, Any], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's experiment is on the git remote by then, and an experiment that is there does not run again."""
+    tested: dict[str, Any] = {}
+
+    def run_trials(_: Any, __: Any, trials: Iterator[dict[str, Any]], ___: Any) -> Iterator[Any]:
+        for trial in trials:
+            tested.setdefault(trial["name"], trial["settings"])
+            yield trial, {"state": "done", "metrics": {"accuracy": 80.0}}
+
+    monkeypatch.setattr(search, "run_trials", run_trials)
+    monkeypatch.setattr(search, "bring_home", lambda names, _: None)
+    study = begin(plan := plan_with(trials=2), place)
+    for trial in search.missing_trials(plan, study):  # the second is better than the first
+        search.keep(plan, study, trial, {"state": "done", "metrics": {"test_acc": 80.0 + trial["number"]}})
+        search.evaluate_winner(plan, study, client, place)
+        assert trial["settings"] in tested.values()
 
 
 def test_answers_of_a_worker(place: dict[str, Any], client: Client) -> None:
