@@ -57,7 +57,7 @@ def git_state() -> dict[str, Any]:
     top = git("rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() != Path.cwd().resolve():  # an unpacked archive may lie inside another repository
         return {}
-    log = git("log", "-1", "--format=%H%n%cs%n%s")
+    log = git("log", "-1", "--no-show-signature", "--format=%H%n%cs%n%s")
     if not log:
         return {}
     revision, date, subject = log.split("\n", 2)

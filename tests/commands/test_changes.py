@@ -85,6 +85,17 @@ def row(text: str, name: str) -> list[str]:
     return found
 
 
+def test_signed_commit(workspace: Path, markdown: Markdown) -> None:
+    """git can be set to print what it thinks of a signature above all else that it says of a commit."""
+    signs = workspace / "gpg"
+    signs.write_text("#!/bin/sh\ncat >/dev/null\necho SIGNATURE\nprintf '\\n[GNUPG:] SIG_CREATED \\n' >&2\n")
+    signs.chmod(0o755)
+    git(workspace, "config", "gpg.program", str(signs))
+    git(workspace, "config", "log.showSignature", "true")
+    git(workspace, "commit", "--quiet", "--allow-empty", "--gpg-sign", "--message", "Signed")
+    assert f"`{git(workspace, 'rev-parse', 'HEAD')[:7]}` `Signed`" in markdown()
+
+
 class TestTwoCommits:
     def test_parameter(self, markdown: Markdown) -> None:
         assert row(markdown(), "model_1.lr") == ["model_1.lr", "0.1", "0.05"]
