@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.commands.state import checked_git
+from stages.commands.yaml_files import PIPELINE
 from stages.lib.base.errors import NO_WAY_BACK, UserError, exit_cleanly, printable
 from stages.lib.base.files import md5_of
 from stages.lib.base.lock import read_lock, recorded_versions
@@ -40,7 +41,9 @@ SAME, WITHIN, CHANGED = "same bytes", "within tolerance", "CHANGED"
 EXIT_STATUS = {SAME: 0, WITHIN: 2, CHANGED: 3}
 NOT_AS_RECORDED = (CHANGED, "what is committed, or in DVC's cache, is not what dvc.lock records")
 NOT_IN_LOCK = (CHANGED, "dvc.lock as committed does not know it")
-RESULTS = ("metrics", "plots")  # folders in which git keeps what stages wrote, and nothing else
+# What git keeps of what stages wrote, and nothing else: folders, and files of the studies.
+RESULTS = ("metrics", "plots", "studies/*.json", "studies/*.csv", "studies/*.png")
+STUDIES = "studies/*/dvc.yaml"  # pipelines of many trainings: looked at, and not run again
 RELATIVE_TOLERANCE = 0.02  # of each number; sums round differently on another processor, and training amplifies that
 MOST_DIFFERENT = 0.05  # proportion of the entries that may lie beyond it
 FARTHEST = 0.2  # relative, of a number in a JSON file: none may lie beyond this, and no word may differ
@@ -72,9 +75,11 @@ def main() -> None:
         if not lock:
             raise UserError("dvc.lock is not committed: run `dvc repro` and commit its results")
         print(describe_commit(clone), flush=True)
-        promises = read_promises(clone, lock)
-        verdicts = dict.fromkeys(unknown(results_in_git(clone), promises), NOT_IN_LOCK)
+        promises, studies = read_promises(clone, lock), read_studies(clone)
+        verdicts = dict.fromkeys(unknown(results_in_git(clone), promises | studies), NOT_IN_LOCK)
         verdicts |= judge_new_run(clone, promises) if run else judge_committed(promises)
+        studied = judge_committed(studies)
+        verdicts |= {path: each for path, each in studied.items() if not run or each[0] != SAME}
         results = [verdict for verdict, _ in verdicts.values()]
         outdated = [] if run or set(results) - {SAME} else find_outdated(clone)
 
@@ -88,9 +93,13 @@ def main() -> None:
             print(
                 f"{len(elsewhere)} more are in neither, and were not looked at: `dvc pull` or `dvc repro` brings them"
             )
+        for study in sorted({line.split("'")[1].rpartition("/")[0] for line in outdated if "'studies/" in line}):
+            print(f"{study} is of older code, parameters or data: `make studies` runs it again")
+        outdated = [line for line in outdated if "'studies/" not in line]
         print(*outdated, sep="\n", end="\n" if outdated else "")
     if worst != SAME:
-        print(describe_versions(lock) if run else "`dvc repro` makes them again; then commit")
+        again = "`dvc repro` makes them again, those of studies `make studies`; then commit"
+        print(describe_versions(lock) if run else again)
     elif outdated:
         raise UserError("dvc.lock does not match: dvc unfreeze what is frozen, run dvc repro, commit it")
     sys.exit(EXIT_STATUS[worst])
@@ -133,6 +142,12 @@ def read_promises(clone: Path, lock: dict[str, Any]) -> dict[str, Promise]:
             file = f"{path}/{entry['relpath']}"
             promises[file] = Promise(entry["md5"], content_of(file, entry["md5"], clone))
     return promises
+
+
+def read_studies(clone: Path) -> dict[str, Promise]:
+    """Return what the studies promise of their cells and results; paths in their dvc.lock are those of the project."""
+    locks = [read_lock(file.parent) for file in sorted(clone.glob(STUDIES))]
+    return {path: promise for lock in locks for path, promise in read_promises(clone, lock).items()}
 
 
 def read_made(clone: Path) -> dict[str, str]:
@@ -224,7 +239,8 @@ def find_outdated(clone: Path) -> list[str]:
     Raises:
         UserError: DVC cannot tell.
     """
-    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry"]
+    pipelines = [str(PIPELINE), *(str(file.relative_to(clone)) for file in clone.glob(STUDIES))]
+    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry", *pipelines]
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         raise UserError(f"dvc.lock does not match the committed pipeline; DVC says: {' '.join(done.stderr.split())}")

@@ -53,6 +53,15 @@ stages:
       - curve.csv: {cache: false}
       - picture.png: {cache: false}
 """
+STUDY = """
+stages:
+  results:
+    wdir: ../..
+    cmd: echo 0.5 > studies/seeds/results.json
+    deps: [make.py]
+    outs:
+      - studies/seeds/results.json: {cache: false}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +273,29 @@ class TestWithoutRunning:
         assert (done.returncode, results(done.stdout)) == (0, {})
         assert "5 of the 5 outputs" in done.stdout
         assert "2 more are in neither" in done.stdout  # cached/ and weights.safetensors
+
+    def test_studies(self, clone: Path, run_stage: RunStage) -> None:
+        """Their results are shown beside those of the pipeline, and stand in a dvc.lock of their own."""
+        study = Path("studies/seeds")
+        study.mkdir(parents=True)
+        (study / "dvc.yaml").write_text(STUDY)
+        subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", str(study / "dvc.yaml")], check=True)
+        subprocess.run(["git", "add", "."], check=True)
+        commit()
+        done = run_stage("commands.verify", "--no-run")
+        assert (done.returncode, "6 of the 6 outputs" in done.stdout, "older" in done.stdout) == (0, True, False)
+
+        (study / "dvc.yaml").write_text(STUDY.replace("echo", "echo again"))
+        commit()
+        done = run_stage("commands.verify", "--no-run")
+        assert (done.returncode, "studies/seeds is of older code" in done.stdout) == (0, True)
+
+        (study / "results.json").write_text("better")
+        commit()
+        for options in ([], ["--no-run"]):
+            done = run_stage("commands.verify", *options)
+            assert done.returncode == 3
+            assert results(done.stdout)["studies/seeds/results.json"].startswith(CHANGED)
 
     def test_stage_that_would_run(self, clone: Path, run_stage: RunStage) -> None:
         Path("make.py").write_text("raise SystemExit(1)")
