@@ -53,12 +53,26 @@ def render() -> str:
         raise Outdated("metrics/compare.json", f"and what goes with it lack {missing}") from None
 
 
+def check_one_run(lock: dict[str, Any]) -> None:
+    """Check that each stage has read what the stages before it wrote last: parameters and figures are of one run.
+
+    Raises:
+        UserError: names a stage that has not run since.
+    """
+    made = {out["path"]: out["md5"] for run in lock.values() for out in run.get("outs", [])}
+    read = [(stage, dep["path"], dep.get("md5")) for stage, run in lock.items() for dep in run.get("deps", [])]
+    for stage, path, md5 in read:
+        if made.get(path, md5) != md5:
+            raise UserError(f"{path} is newer than what {stage} made of it; run `dvc repro`, and then `make card`")
+
+
 def gather() -> dict[str, Any]:
     """Return the data for the template."""
     comparison = outputs.read_checked("metrics/compare.json", outputs.COMPARISON)
-    best = comparison["best"]
+    best, lock = comparison["best"], read_lock()
+    check_one_run(lock)
     classes = outputs.read_checked("plots/per_class.csv", outputs.CLASSES)
-    recorded = read_lock().get(f"train_{best}", {}).get("params", {})
+    recorded = lock.get(f"train_{best}", {}).get("params", {})
     return {
         "comparison": comparison,
         "best": best,

@@ -127,6 +127,16 @@ def test_check(card: Card, run_stage: RunStage, stage_refusal: StageRefusal) -> 
 
 
 @pytest.mark.usefixtures("results")
+def test_trained_again_and_not_evaluated(stage_refusal: StageRefusal) -> None:
+    """The parameters would be those of the new training, and the figures those of the old one."""
+    lock = json.loads(Path("dvc.lock").read_text())
+    lock["stages"]["train_model_2"]["outs"] = [{"path": "models/model_2.safetensors", "md5": "new"}]
+    lock["stages"]["evaluate"] = {"deps": [{"path": "models/model_2.safetensors", "md5": "old"}]}
+    Path("dvc.lock").write_text(json.dumps(lock) + "\n")
+    assert "evaluate" in stage_refusal("commands.card")
+
+
+@pytest.mark.usefixtures("results")
 @pytest.mark.parametrize("missing", ["metrics/compare.json", "plots/per_class.csv", "metrics/data.json"])
 def test_missing_results(stage_refusal: StageRefusal, missing: str) -> None:
     Path(missing).unlink()
