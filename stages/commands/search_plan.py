@@ -90,7 +90,9 @@ class Plan(Block):
         from optuna.samplers import GridSampler, RandomSampler, TPESampler
 
         if self.sampler == "grid":
-            return GridSampler(self.grid(), seed=self.seed)
+            grid = GridSampler(self.grid(), seed=self.seed)
+            grid.after_trial = lambda *_: None  # type: ignore[method-assign]  # it would stop Optuna's loop: ours ends
+            return grid
         return (RandomSampler if self.sampler == "random" else TPESampler)(seed=self.seed + begun)
 
     def grid(self) -> dict[str, list[Any]]:
