@@ -5,16 +5,17 @@ in the user's download cache. Takes seconds, or none if the files are there alre
 `data/raw/images.zip`.
 """
 
+import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
 from stages.lib.base.errors import UserError, exit_cleanly
-from stages.lib.base.files import replacing, sha256_of
+from stages.lib.base.files import copy, replacing, sha256_of
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import FetchParams, ImagesParams, SyntheticParams, load_params
 from stages.lib.base.versions import check_versions
-from stages.lib.source.download import shown
+from stages.lib.source.download import local_path, scheme_of, shown
 from stages.lib.source.idx_sets import IDX_SETS, NAMES, PACKED
 
 RAW = Path("data/raw")
@@ -73,13 +74,18 @@ def take_images(params: ImagesParams) -> str:
     Raises:
         UserError: they are not there, or not those that params.yaml pins.
     """
-    from stages.lib.source.image_sets import LOOK, changed, find_images, opened, pack, packed_checksum
+    from stages.lib.source.image_sets import LOOK, PROJECT, changed, find_images, opened, pack, packed_checksum
 
     if not (params.path and params.sha256):
         raise UserError(f"fetch.source is images, but fetch.images does not say which; run `{LOOK} PATH`")
+    project = Path(os.environ.get(PROJECT, "."))
     if packed_checksum(RAW / PACKED) == params.sha256:
         return "whole already, nothing to fetch"
-    with opened(params.path, RAW.with_name(".unpacked-images.tmp")) as folder, replacing(RAW / PACKED) as temporary:
+    if PROJECT in os.environ and packed_checksum(project / RAW / PACKED) == params.sha256:
+        copy(project / RAW / PACKED, RAW / PACKED)
+        return f"taken from {project / RAW}"
+    source = params.path if scheme_of(params.path) else str(project / local_path(params.path))
+    with opened(source, RAW.with_name(".unpacked-images.tmp")) as folder, replacing(RAW / PACKED) as temporary:
         if pack(find_images(folder), temporary) != params.sha256:
             raise changed(params.path)
     return f"taken from {shown(params.path)}"

@@ -3,9 +3,14 @@
 PATH is a folder or a zip with a folder for each class, or with train and test and the classes in both; a zip may be an
 http(s):// address. Looks at every image, says what there is and what the pipeline will do with it, and writes source,
 name, path and checksum into params.yaml. With a broken image nothing is written. Takes some milliseconds per image.
+
+Image size, channels and the recipes of the models stay as they are in params.yaml: they are somebody's choice, and so
+FashionMNIST is back by one line. What suits the images better is printed, as a command to copy.
 """
 
 import io
+import math
+import statistics
 import sys
 from argparse import ArgumentParser
 from collections import Counter
@@ -18,10 +23,11 @@ from typing import Any
 from stages.commands.yaml_files import PARAMS, dump_yaml, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly, printable
 from stages.lib.base.files import write_text
-from stages.lib.base.params import Params, load_params
+from stages.lib.base.params import ModelParams, Params, PrepareParams, load_params
 from stages.lib.base.process import cpus
-from stages.lib.source.download import shown
-from stages.lib.source.folders import walk
+from stages.lib.source.download import scheme_of, shown
+from stages.lib.source.folders import IMAGE_SUFFIXES, walk
+from stages.lib.source.idx_sets import IMAGE_SHAPE
 from stages.lib.source.image_sets import (
     Checksum,
     ImageFile,
@@ -37,6 +43,11 @@ from stages.lib.source.pictures import decode
 UNPACKED = Path("data/.unpacked-images.tmp")
 MOST_NAMED = 10  # files of one kind; of more the number is said
 COLOUR = {"RGB", "RGBA", "P", "CMYK", "YCbCr"}
+LARGEST = 64  # pixels, of the image size that is proposed: half a minute of training for some thousand images
+# A step of plain SGD grows with lr and the number of values of an image: 0.1 * 28 * 28 in the lecture. On bright images
+# `linear` learns at 1.6 times that, and diverges at four times that.
+STEEPEST = 2 * 0.1 * math.prod(IMAGE_SHAPE)
+ADAMS_LR, EPOCHS = 0.003, 6  # learn at all sizes that were tried: docs/images.md
 
 
 @dataclass(frozen=True)
@@ -55,16 +66,20 @@ def main() -> None:
     source = parse_source()
     params = load_params()
     with opened(source, UNPACKED) as folder:
-        files = find_images(folder)
         say_folders(folder, source)
+        say_passed_over(folder)
+        files = find_images(folder)
         with ThreadPoolExecutor(cpus()) as pool:
             looks = list(pool.map(look_at, files))
     layout = layout_of([file.name for file in files])
     refuse_broken(looks)
     say_sizes(looks)
     warn_of_duplicates(looks, layout)
+    warn_of_letters(layout.class_names)
+    warn_of_secrets(source)
     write_params(source, checksum_of(looks))
-    say_what_follows(params, layout, looks)
+    say_what_follows(params, layout)
+    propose(params, looks)
 
 
 def look_at(file: ImageFile) -> Look:
@@ -83,6 +98,16 @@ def say_folders(folder: Path, source: str) -> None:
         inside = path.relative_to(folder).as_posix()
         where = shown(source) if inside == "." else f"{shown(source)}: {inside}"
         print(f"There are {len(folders)} directories and {len(images)} images in '{printable(where)}'.")
+
+
+def say_passed_over(folder: Path) -> None:
+    """Print how many files are no images by their suffix, such as photos in a format that is not read."""
+    files = [file for path, _, _ in walk(folder) for file in path.iterdir() if file.is_file() and file.name[0] != "."]
+    kinds = Counter(file.suffix.lower() or file.name for file in files)
+    other = [f"{count:,} {printable(kind)}" for kind, count in kinds.most_common() if kind not in IMAGE_SUFFIXES]
+    if other:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        print(f"\nPassed over, as no images by their names ({known}): {', '.join(other[:MOST_NAMED])}")
 
 
 def refuse_broken(looks: list[Look]) -> None:
@@ -130,6 +155,35 @@ def warn_of_duplicates(looks: list[Look], layout: Layout) -> None:
         print(f"images: warning: and {len(warnings) - MOST_NAMED:,} more images that are there twice", file=sys.stderr)
 
 
+def warn_of_letters(class_names: tuple[str, ...]) -> None:
+    """Say on stderr which classes the pictures cannot name.
+
+    Their font comes with matplotlib, so that a picture has the same bytes on every machine. It lacks Chinese letters.
+    """
+    import matplotlib  # 1 s: where all is done that may be refused
+    from matplotlib.ft2font import FT2Font
+
+    font = FT2Font(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"))
+    known = font.get_charmap()
+    if boxed := [name for name in class_names if not all(ord(letter) in known for letter in name)]:
+        more = f" and {len(boxed) - MOST_NAMED} more" if len(boxed) > MOST_NAMED else ""
+        names = ", ".join(boxed[:MOST_NAMED])
+        what = (
+            "matplotlib's font lacks such letters. Text and tables will be right. For the pictures, rename the folders"
+        )
+        print(f"images: warning: pictures will show boxes in the names {names}{more}: {what}", file=sys.stderr)
+
+
+def warn_of_secrets(source: str) -> None:
+    """Say on stderr that an address with a password or a key goes into a file that is committed."""
+    if scheme_of(source) and shown(source) != source:
+        what = "all of it is in params.yaml now: if it holds a password or key, take that out of fetch.images.path"
+        print(
+            f"images: warning: {shown(source)} has more to it than is printed; {what} before you commit",
+            file=sys.stderr,
+        )
+
+
 def checksum_of(looks: list[Look]) -> str:
     """Return the checksum of the set."""
     total = Checksum()
@@ -148,22 +202,61 @@ def write_params(source: str, checksum: str) -> None:
     write_text(PARAMS, dump_yaml(tree))
 
 
-def say_what_follows(params: Params, layout: Layout, looks: list[Look]) -> None:
-    """Print what the pipeline will do with the images, and what to consider."""
+def say_what_follows(params: Params, layout: Layout) -> None:
+    """Print what the pipeline will do with the images."""
     prepare, part = params.prepare, params.fetch.images.test
-    whole = f"pads them to {prepare.image_size} x {prepare.image_size} pixels"
-    fitted = whole if prepare.fit == "pad" else whole.replace("pads", "crops")
-    colours = "colour" if prepare.channels == 3 else "grey"
+    verb = "pads" if prepare.fit == "pad" else "crops"
     chosen = "takes train and test as they are" if layout.is_split else f"tests on {part:.0%} of each class, held out"
     print(f"{len(layout.class_names)} classes: {', '.join(map(printable, layout.class_names[:20]))}")
     print("\nparams.yaml says now: fetch.source: images, and which. `dvc repro`")
     print("- copies them into data/raw, and DVC keeps them: others get them by `dvc pull`")
-    print(f"- {fitted} in {colours} (prepare.image_size, prepare.channels, prepare.fit)")
+    print(f"- {verb} them to {shape_text(prepare.image_size, prepare.channels)} (prepare.image_size, .channels, .fit)")
     print(f"- {chosen}")
     print("- trains, evaluates and compares all models on them")
-    if prepare.channels == 1 and any(look.mode in COLOUR for look in looks):
-        print("They have colours: `prepare.channels: 3` keeps them. Small things show with `prepare.image_size: 64`.")
-    print("Back to FashionMNIST: `fetch.source: fashion-mnist`")
+
+
+def shape_text(image_size: int, channels: int) -> str:
+    """Say a shape in words."""
+    return f"{image_size} x {image_size} pixels in {'colour' if channels == 3 else 'grey'}"
+
+
+def propose(params: Params, looks: list[Look]) -> None:
+    """Print the command that suits these images better than what params.yaml says, with the reasons."""
+    image_size, channels = params.prepare.image_size, params.prepare.channels
+    here, plain = shape_text(image_size, channels), {name: m for name, m in params.models.items() if is_plain(m)}
+    if steep := [name for name, model in plain.items() if model.lr * channels * image_size**2 > STEEPEST]:
+        what = "by plain SGD their lr is too large for so many values, and `dvc repro` would stop there"
+        print(f"images: warning: {', '.join(steep)} may diverge at {here}: {what}", file=sys.stderr)
+    lines = [better_shape(params.prepare, looks)]
+    lines += [
+        [f"++{name}.optimizer=adam", f"{name}.lr={ADAMS_LR}", f"{name}.epochs={max(model.epochs, EPOCHS)}"]
+        for name, model in plain.items()
+    ]
+    if lines[0]:
+        print(f"\nThey have more to show than {here}.")
+    if plain:
+        print("\nPlain SGD with the lecture's learning rate is for many small images: with few it learns little, with")
+        print("large ones it diverges. Adam's steps do not grow with the number of pixels.")
+    if any(lines):
+        print("This, in place of `dvc repro`, writes into params.yaml what suits these images, and runs:\n")
+        options = [" ".join(f"-S {change}" for change in line) for line in lines if line]
+        print("  " + " \\\n    ".join(["dvc exp run", *options]))
+    print("\nBack to FashionMNIST: `fetch.source: fashion-mnist`, and the models' parameters as they were, or all of")
+    print("params.yaml by `git checkout params.yaml`; then `dvc repro`")
+
+
+def better_shape(prepare: PrepareParams, looks: list[Look]) -> list[str]:
+    """Return the changes of params.yaml by which images show more, where it has FashionMNIST's shape."""
+    if (prepare.channels, prepare.image_size, prepare.image_size) != IMAGE_SHAPE:
+        return []
+    size = min(LARGEST, int(statistics.median(max(look.size) for look in looks)))
+    in_colour = any(look.mode in COLOUR for look in looks)
+    return [f"prepare.image_size={size}"] * (size > prepare.image_size) + ["prepare.channels=3"] * in_colour
+
+
+def is_plain(model: ModelParams) -> bool:
+    """Tell whether a model is trained by plain SGD, as the lecture does."""
+    return model.optimizer == "sgd" and not model.momentum and model.schedule == "constant"
 
 
 def parse_source() -> str:

@@ -33,6 +33,7 @@ from stages.lib.base.files import md5_of
 from stages.lib.base.lock import read_lock, recorded_versions
 from stages.lib.base.versions import installed_version
 from stages.lib.source.download import scheme_of
+from stages.lib.source.image_sets import PROJECT
 from stages.lib.source.mirrors import VARIABLE
 
 Verdict = tuple[str, str]  # on one output: the word for it, and how far it is off
@@ -212,6 +213,7 @@ def reproduce(clone: Path) -> None:
     mirror = environment.get(VARIABLE, "").strip() or "data/raw"
     if not scheme_of(mirror) and Path(mirror).is_dir():
         environment[VARIABLE] = str(Path(mirror).resolve())  # the clone is another folder
+    environment[PROJECT] = str(Path.cwd())  # where images of one's own lie, by a relative path too
     environment[NO_WAY_BACK] = "1"  # what fails in the clone leaves the project alone
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"]
     with subprocess.Popen(command, cwd=clone, env=environment) as process:

@@ -16,6 +16,7 @@ MAX_BYTES = 2 * 1024**3
 MAX_SECONDS = 1800
 MAX_RATIO = 20
 CHUNK_BYTES = 1024**2
+ENCRYPTED = 1  # the bit that says so in an entry's flags
 
 
 def download_and_unpack(
@@ -140,7 +141,7 @@ def _safe_paths(entries: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo
     """Return the path of every entry, relative to the folder to unpack into.
 
     Raises:
-        UserError: an entry would land elsewhere, is a link, a device or the like, or is there twice.
+        UserError: an entry would land elsewhere, is encrypted, a link, a device or the like, or is there twice.
     """
     paths: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for entry in entries.infolist():
@@ -150,6 +151,8 @@ def _safe_paths(entries: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo
             raise UserError(f"entry {entry.filename!r} would land outside the folder; nothing is unpacked")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UserError(f"entry {entry.filename!r} is a link or a special file; nothing is unpacked")
+        if entry.flag_bits & ENCRYPTED:
+            raise UserError(f"entry {entry.filename!r} is encrypted; unpack it with its password, and give the folder")
         if path in paths and not entry.is_dir():
             raise UserError(f"entry {entry.filename!r} is there twice; nothing is unpacked")
         paths[path] = entry

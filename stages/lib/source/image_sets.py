@@ -8,6 +8,7 @@ and without times: the same images give the same bytes.
 """
 
 import hashlib
+import shlex
 import unicodedata
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from stages.lib.source.download import local_path, scheme_of, shown
 from stages.lib.source.folders import MAX_BYTES, walk
 
 TRAIN, TEST = "train", "test"
+PARTS = {TRAIN, TEST, "training", "testing", "val", "valid", "validation"}  # what others call the parts of a set
+PROJECT = "VERIFIED_PROJECT"  # environment variable: the folder of the project that `make verify` has cloned
 LOOK = "python -m stages.commands.use_images"
 MOST_BYTES = 20 * 1024**3  # of a zip to download
 MOST_SECONDS = 6 * 3600.0
@@ -72,7 +75,8 @@ def opened(source: str, temporary: Path) -> Iterator[Path]:
             try:
                 yield temporary
             except UserError as error:
-                raise UserError(str(error).replace(f"{temporary}/", f"{shown(source)}: ")) from None
+                words = str(error).replace(f"{temporary}/", f"{shown(source)}: ").replace(str(temporary), shown(source))
+                raise UserError(words) from None
 
 
 def name_of(source: str) -> str:
@@ -101,7 +105,9 @@ def find_images(folder: Path) -> list[ImageFile]:
                 raise UserError(f"{path} has the name of {found[name].path}; rename one of them")
             found[name] = ImageFile(name, path)
     if not found:
-        raise UserError(f"{folder} holds no images; they lie in a folder for each class, as .jpg or .png files")
+        inner = next(folder.rglob("*.zip"), None)
+        what = f"; unpack {inner} first" if inner else ""
+        raise UserError(f"{folder} holds no images; they lie in a folder for each class, as .jpg or .png files{what}")
     layout = layout_of(sorted(found))
     for path in (path for part in layout.parts for path in _folders(root / part)):
         if unicodedata.normalize("NFC", path.name) not in layout.class_names:
@@ -119,6 +125,12 @@ def layout_of(names: list[str]) -> Layout:
     parts = (TRAIN, TEST) if tops >= {TRAIN, TEST} else ("",)
     if stray := sorted(tops - {TRAIN, TEST}) if len(parts) > 1 else []:
         raise UserError(f"beside train and test there is {stray[0]}; take it out, or let all classes lie side by side")
+    if len(parts) == 1 and {top.lower() for top in tops} <= PARTS:
+        found_parts = " and ".join(sorted(tops))
+        raise UserError(
+            f"{found_parts}: parts of a set are taken by the names train and test, both; rename the folders (for "
+            "validation, prepare.validation holds images out)"
+        )
     depth = len(parts)  # of the folders above the class, and one more
     classes: dict[str, set[str]] = {part: set() for part in parts}
     for name in names:
@@ -127,6 +139,8 @@ def layout_of(names: list[str]) -> Layout:
             raise UserError(f"{name} lies in no folder of a class; put it into one")
         classes[steps[0] if depth > 1 else ""].add(steps[depth - 1])
     class_names = tuple(sorted(set().union(*classes.values())))
+    if spaced := [name for name in class_names if name != name.strip()]:
+        raise UserError(f"the folder {spaced[0]!r} has a space at an end of its name; rename it")
     if len(class_names) < 2:
         raise UserError(
             f"there is one class alone, {class_names[0]}; it takes two or more, each in a folder of its own"
@@ -221,14 +235,17 @@ def changed(source: str) -> UserError:
     """Return the error that the images are others than those pinned in params.yaml."""
     return UserError(
         f"the images in {shown(source)} are not those of fetch.images.sha256 in params.yaml: files were added, removed "
-        f"or changed; if you want these, run `{LOOK} {shown(source)}`"
+        f"or changed; if you want these, run `{LOOK} {shlex.quote(shown(source))}`"
     )
 
 
 def _without_envelope(folder: Path) -> Path:
-    """Return the one folder in `folder` that holds all of it, with folders in it; else `folder`."""
-    folders = _folders(folder)
-    return folders[0] if len(folders) == 1 and _folders(folders[0]) and not folders[0].is_symlink() else folder
+    """Return the innermost folder that holds all of `folder`, with folders in it: often `folder` itself."""
+    _, _, images = next(walk(folder))
+    match _folders(folder):
+        case [inner] if not images and _folders(inner) and not inner.is_symlink():
+            return _without_envelope(inner)
+    return folder
 
 
 def _folders(folder: Path) -> list[Path]:
