@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stages.lib.source.idx_sets import IDX_SETS, MNIST, RAW_FILES, TRAIN_LABELS, RawFile
+from stages.lib.base.files import sha256_of
+from stages.lib.source.idx_sets import IDX_SETS, MNIST, PACKED, RAW_FILES, TRAIN_LABELS, RawFile
+from stages.lib.source.image_sets import PROJECT
 from stages.lib.source.synthetic import write_synthetic
 from tests.helpers import RunStage, SetParams, StageRefusal, file_names, write_photos
 from tests.lib.source.server import NOBODY
@@ -145,6 +148,24 @@ def test_images_that_changed(run_stage: RunStage, stage_refusal: StageRefusal, w
     assert not RAW.exists() or not file_names(RAW)
     use_images(run_stage)
     assert run_stage("fetch").returncode == 0
+
+
+def test_clone_of_a_project(run_stage: RunStage, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of `make verify`: a relative path counts from the project, and what was fetched there need not be there again."""
+    write_photos(workspace / "pets")
+    use_images(run_stage)
+    clone = workspace / "clone"
+    clone.mkdir()
+    for file in ("params.yaml", "versions.toml"):
+        shutil.copy(file, clone)
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv(PROJECT, str(workspace))
+    assert "taken from pets" in run_stage("fetch").stdout
+    (workspace / RAW).mkdir(parents=True)
+    (clone / RAW / PACKED).rename(workspace / RAW / PACKED)
+    (workspace / "pets").rename(workspace / "elsewhere")
+    assert f"taken from {workspace / RAW}" in run_stage("fetch").stdout
+    assert sha256_of(clone / RAW / PACKED) == sha256_of(workspace / RAW / PACKED)
 
 
 def test_images_of_which_nothing_is_said(stage_refusal: StageRefusal, set_params: SetParams) -> None:

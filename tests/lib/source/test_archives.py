@@ -150,7 +150,7 @@ def test_encrypted_archive() -> None:
     archive = bytearray(zipped({"a": b"1"}))
     for place in (archive.index(b"PK\1\2") + 8, archive.index(b"PK\3\4") + 6):  # where the flags stand
         archive[place] |= 1
-    assert "encrypted" in refused(bytes(archive))
+    assert "entry 'a' is encrypted" in refused(bytes(archive))
 
 
 def test_download_larger_than_allowed(serve: Serve) -> None:

@@ -61,6 +61,15 @@ def test_folder_around_it_is_passed_through(kind: str, request: pytest.FixtureRe
     assert names(tmp_path / "around") == expected
 
 
+def test_folders_around_it(photos: Path, tmp_path: Path) -> None:
+    expected = names(photos)
+    (tmp_path / "around/sets").mkdir(parents=True)
+    photos.rename(tmp_path / "around/sets/pets")
+    assert names(tmp_path / "around") == expected
+    shutil.copy(tmp_path / "around/sets/pets/Hose/0.jpg", tmp_path / "around")
+    assert "0.jpg lies in no folder" in refusal(find_images, tmp_path / "around")
+
+
 def test_zip_is_like_its_folder(photos: Path, tmp_path: Path) -> None:
     archive = zip_of(photos, tmp_path / "pets.zip", envelope="pets")
     with opened(str(archive), tmp_path / "unpacked") as folder:
@@ -135,10 +144,23 @@ def remove(*paths: Path) -> None:
             "Hose has one image",
         ),
         (lambda photos: remove(*photos.iterdir()), "no images"),
+        (lambda photos: [*map(shutil.rmtree, photos.iterdir()), (photos / "in.zip").touch()], "unpack "),
+        (lambda photos: (photos / "Hose").rename(photos / "Hose "), "'Hose ' has a space"),
         (lambda photos: (photos / "Hose/0.jpg").rename(photos / "Hose/a\nb.jpg"), "cannot be printed"),
         (lambda photos: (photos / "Hose/0.jpg").write_bytes(b""), "Hose/0.jpg is empty"),
     ],
-    ids=["empty class", "link", "no class", "one class", "one image", "nothing", "line break", "empty file"],
+    ids=[
+        "empty class",
+        "link",
+        "no class",
+        "one class",
+        "one image",
+        "nothing",
+        "zip in it",
+        "space",
+        "line break",
+        "empty file",
+    ],
 )
 def test_refused(photos: Path, edit: Callable[[Path], object], words: str) -> None:
     edit(photos)
@@ -155,6 +177,13 @@ def test_refused(photos: Path, edit: Callable[[Path], object], words: str) -> No
 def test_refused_parts(split_photos: Path, edit: Callable[[Path], object], words: str) -> None:
     edit(split_photos)
     assert words in refusal(find_images, split_photos)
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "val"), ("Train", "Test"), ("training", "test")])
+def test_parts_by_other_names(train: str, test: str, split_photos: Path) -> None:
+    for old, new in (("train", train), ("test", test)):
+        (split_photos / old).rename(split_photos / new)
+    assert "rename the folders" in refusal(find_images, split_photos)
 
 
 @pytest.mark.parametrize("name", ["../out.jpg", "/out.jpg", "a/../../out.jpg"])
@@ -180,6 +209,11 @@ def test_error_in_a_zip_names_the_zip(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught, opened(archive, tmp_path / "unpacked") as folder:
         find_images(folder)
     assert str(caught.value).startswith(f"{archive}: Rock ")
+    shutil.rmtree(photos)
+    archive = str(zip_of(photos, tmp_path / "empty.zip"))
+    with pytest.raises(UserError) as caught, opened(archive, tmp_path / "unpacked") as folder:
+        find_images(folder)
+    assert str(caught.value).startswith(f"{archive} holds no images")
 
 
 @pytest.mark.parametrize(
