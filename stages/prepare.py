@@ -244,7 +244,7 @@ def draw(train: Split, seed: int) -> None:
 
     torch.manual_seed(seed)
     picks = [int(torch.randint(0, len(train), size=[1])) for _ in range(16)]
-    titles = [names[train.labels_N[pick]] for pick in picks]
+    titles = [plots.short(names[train.labels_N[pick]]) for pick in picks]
     grid = plots.image_grid(
         train.images_NCHW[picks], titles, "Sixteen random training images", train.shown_as, columns=4
     )
@@ -253,7 +253,7 @@ def draw(train: Split, seed: int) -> None:
     batch = next(iter(make_loader(train, BATCH_SIZE, shuffle=True)))
     torch.manual_seed(seed)
     pick = int(torch.randint(0, len(batch.labels_B), size=[1]))
-    title = f"{names[batch.labels_B[pick]]}, no. {pick + 1} of {len(batch.labels_B)}"
+    title = f"{plots.short(names[batch.labels_B[pick]])}, no. {pick + 1} of {len(batch.labels_B)}"
     one = plots.image_grid([batch.images_BCHW[pick] * 255], [title], "From the first batch", train.shown_as, columns=1)
     plots.save(one, "plots/data/first_batch.png")
 

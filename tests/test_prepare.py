@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from stages import prepare
 from stages.lib.base.files import read_json, sha256_of
 from stages.lib.data.datasets import load_split
+from stages.lib.plots import LONGEST_NAME
 from stages.lib.source.idx import write_idx
 from stages.lib.source.idx_sets import (
     CLASS_NAMES,
@@ -348,6 +349,14 @@ def test_images_of_ones_own(photos: Path, run_stage: RunStage) -> None:
     about = read_json("metrics/data.json")
     assert (about["data_set"], about["shape"], about["per_class"]["test"]["靴"]) == ("pets", [3, 12, 12], 2)
     assert about["sha256"] == {"images.zip": sha256_of("data/raw/images.zip")}
+
+
+def test_long_class_name(workspace: Path, run_stage: RunStage, drawn: Drawn) -> None:
+    write_photos(workspace / "pets", 2, ["a" * 200, "b" * 200])
+    for stage in (("commands.use_images", "pets"), ("fetch",), ("prepare",)):
+        assert run_stage(*stage).returncode == 0
+    assert max(map(len, titles(drawn["plots/data/grid.png"]))) == LONGEST_NAME
+    assert titles(drawn["plots/data/first_batch.png"])[0].endswith(", no. 1 of 2")
 
 
 def test_every_image_has_its_own_label(photos: Path, run_stage: RunStage, drawn: Drawn) -> None:
