@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from stages.commands import changes, outputs
+from stages.commands.search_results import read_searches
 from stages.commands.state import changed, flat, git_state
 from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS, load_yaml
@@ -79,6 +80,7 @@ def gather() -> dict[str, Any]:
         "trained": trained,
         "about": ABOUT,
         "study": read_seeds(),
+        "searches": read_searches(),
         "far_points": FAR_POINTS,
         "overfit": [name for name in names if excess_points(trained[name]) >= FAR_POINTS],
         "underfit": find_underfit(trained),

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from stages.commands.search_plan import IMAGES, Plan, read_plan
+from stages.commands.search_results import RESULTS, SEARCHES, training_params
 from stages.commands.state import checked_git, git
 from stages.lib.base.errors import UserError, exit_cleanly, printable
-from stages.lib.base.files import write_csv
+from stages.lib.base.files import write_csv, write_json
+from stages.lib.base.params import load_params
 from stages.lib.base.process import cpus
 from stages.lib.base.versions import installed_version, read_versions
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SCRATCH = Path(".dvc/tmp/search")  # clones of the workers here
-SEARCHES = Path("searches")  # a folder for each search, by its name: journal, table, pictures
 PATIENCE = 60  # seconds without any worker until the search gives up
 SHOWN = 10  # trials in the table that is printed
 REASON = "why trial {} failed"  # by which name the journal keeps it
@@ -60,12 +61,16 @@ def main() -> None:
     with alone_in(folder):
         place = shared_place(plan, arguments)
         study = open_study(plan, place, folder)
+        start = training_params(load_params(), plan.model)
         with workers_of(plan, arguments.scheduler, workers) as client:
             search(plan, study, client, place)
             bring_home([trial_name(plan, trial.number) for trial in finished(study)], place)
             report(plan, study, folder)
+            results = results_of(plan, study) | {"commit": place["commit"], "params": start}
+            write_json(folder / RESULTS, results)
             if not arguments.no_test:
-                evaluate_winner(plan, study, client, place)
+                test = evaluate_winner(plan, study, client, place)
+                write_json(folder / RESULTS, results | {"test": test})
 
 
 def parse_arguments() -> Namespace:
@@ -425,10 +430,31 @@ def report(plan: Plan, study: "Study", folder: Path) -> None:
     print(f"\n{folder}/: trials.csv and pictures of them")
 
 
-def evaluate_winner(plan: Plan, study: "Study", client: "Client", place: dict[str, Any]) -> None:
+def results_of(plan: Plan, study: "Study") -> dict[str, Any]:
+    """Return what the report shows of a search."""
+    best = finished(study)
+    rows = [
+        {"name": trial_name(plan, trial.number), "value": trial.value, "settings": plan.settings(trial.params)}
+        for trial in best[:SHOWN]
+    ]
+    return {
+        "name": plan.name,
+        "model": plan.model,
+        "metric": plan.key,
+        "space": list(plan.space),
+        "trials": len(best),
+        "failed": len(failed(study)),
+        "rows": rows,
+    }
+
+
+def evaluate_winner(plan: Plan, study: "Study", client: "Client", place: dict[str, Any]) -> dict[str, float]:
     """Run the whole pipeline with the best trial's values, and evaluate params.yaml as it is beside it.
 
     Both train on the same images. Only now are the test images looked at.
+
+    Returns:
+        The accuracy on the test images in percent, by the name of the experiment.
     """
     best = finished(study)[0]
     images = {key: value for key, value in plan.params.items() if key.partition(".")[0] in IMAGES}
@@ -446,6 +472,7 @@ def evaluate_winner(plan: Plan, study: "Study", client: "Client", place: dict[st
     for name, answer in answers.items():
         said = f"{answer['metrics']['accuracy']:.2f} %" if answer["state"] == "done" else answer["reason"]
         print(f"{plan.model} on the test images, {name}: {said}")
+    return {name: answer["metrics"]["accuracy"] for name, answer in answers.items() if answer["state"] == "done"}
 
 
 def outcome(plan: Plan, answer: Answer) -> str:

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from stages.commands.search_results import training_params
 from stages.commands.templates import environment_of
 from stages.lib.base.files import read_json, write_csv, write_json
 from stages.lib.base.params import load_params
@@ -827,3 +828,35 @@ def test_study_of_the_present_parameters(results: Path, report: Report) -> None:
     assert "model_2 is the better recipe than model_0" in report()
     set_keys(results / "params.yaml", {"model_1.lr": 0.5})
     assert "better recipe" not in report()
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, True),
+        ({"model_2.lr": 0.02, "prepare.validation": 100}, True),  # what the search has found
+        ({"confusion.samples": 4, "model_1.lr": 0.5, "fetch.mirrors": ["/mirror"]}, True),
+        ({"model_2.lr": 0.5}, False),
+        ({"seed": 7}, False),
+        ({"fetch.source": "synthetic"}, False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_search_of_the_present_parameters(results: Path, report: Report, change: dict[str, Any], shown: bool) -> None:
+    write_search(results, "recipe")
+    set_keys(results / "params.yaml", change)
+    html = report()
+    assert [row in html for row in ("recipe-007", "91.2345", "recipe-best reaches 90.12 %")] == [shown] * 3
+    assert html.count("by PED-ANOVA") == shown
+    assert "Each trial in its turn" not in html  # there is no such picture
+
+
+def write_search(folder: Path, name: str) -> None:
+    params = training_params(load_params(), "model_2")
+    settings = {"prepare.validation": 100, "model_2.lr": 0.02}
+    rows = [{"name": f"{name}-007", "value": 91.2345, "settings": settings}]
+    about = {"name": name, "model": "model_2", "metric": "test_acc", "space": ["model_2.lr"], "commit": "a" * 40}
+    found = {"trials": 1, "failed": 0, "rows": rows, "test": {f"{name}-best": 90.12}}
+    write_json(folder / f"searches/{name}/results.json", about | found | {"params": params})
+    picture = (folder / "plots/accuracy.png").read_bytes()
+    (folder / f"searches/{name}/importances.png").write_bytes(picture)
