@@ -33,15 +33,11 @@ from stages.commands.search_plan import Plan
 from tests.helpers import set_keys
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-TRIALS = 20
-RATES = [round(0.01 * 1.2**number, 4) for number in range(TRIALS)]
 PLAN = {
     "name": "bench",
     "objective": "metrics/train/model_1.json:test_acc",
-    "trials": TRIALS,
     "sampler": "grid",
     "params": {"prepare.validation": 6000},
-    "space": {"model_1.lr": RATES},
 }
 
 
@@ -50,26 +46,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench_search", description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["rate", "driver"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=20, help="of rate, in each round")
     parser.add_argument("--workers", type=int, nargs="+", help="1 2 4 for rate, 64 for driver")
     parser.add_argument("--seconds", type=float, default=5.0, help="that a trial of driver sleeps")
     arguments = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f} at the start")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         if arguments.what == "rate":
-            rate(Path(folder), arguments.workers or [1, 2, 4], arguments.rounds)
+            rate(Path(folder), arguments.workers or [1, 2, 4], arguments.rounds, arguments.trials)
         else:
             for workers in arguments.workers or [64]:
                 with chdir(folder):
                     driver(workers, arguments.seconds)
 
 
-def rate(folder: Path, workers: list[int], rounds: int) -> None:
+def rate(folder: Path, workers: list[int], rounds: int, trials: int) -> None:
     """Print trials a minute of the search and of the queue."""
     ready(folder / "ready")
-    contestants: dict[str, Any] = {"dvc queue start -j 2": queue}
-    contestants["dvc queue start -j 2, up to train_model_1"] = lambda: queue("train_model_1")
+    rates = [round(0.01 * 1.2**number, 4) for number in range(trials)]
+    contestants: dict[str, Any] = {"dvc queue start -j 2": lambda: queue(rates)}
+    contestants["dvc queue start -j 2, up to train_model_1"] = lambda: queue(rates, "train_model_1")
     for number in workers:
-        contestants[f"make search, {number} worker(s)"] = lambda number=number: search(number)
+        contestants[f"make search, {number} worker(s)"] = lambda number=number: search(rates, number)
     minutes: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
@@ -79,11 +77,12 @@ def rate(folder: Path, workers: list[int], rounds: int) -> None:
                 contestant()
                 minutes[name].append((time.perf_counter() - start) / 60)
                 made = len(run("git for-each-ref refs/exps --format=%(refname)").split())
-            assert made >= TRIALS, f"{name}: {made} experiments"
+            assert made == trials, f"{name}: {made} experiments"
             shutil.rmtree(copy)
+            print(f"{name}: {60 * minutes[name][-1]:.1f} s", file=sys.stderr)
     for name, each in minutes.items():
-        rates = [TRIALS / minute for minute in each]
-        print(f"{name:<45} {statistics.median(rates):6.1f} trials/min ({min(rates):.1f} to {max(rates):.1f})")
+        found = [trials / minute for minute in each]
+        print(f"{name:<45} {statistics.median(found):6.1f} trials/min ({min(found):.1f} to {max(found):.1f})")
 
 
 def ready(folder: Path) -> None:
@@ -99,15 +98,15 @@ def ready(folder: Path) -> None:
         run("git add --all && git commit --quiet -m 'Validation images'")
 
 
-def search(workers: int) -> None:
+def search(rates: list[float], workers: int) -> None:
     """Run the trials as a search."""
-    YAML().dump(PLAN, Path("search.yaml"))
+    YAML().dump(PLAN | {"trials": len(rates), "space": {"model_1.lr": rates}}, Path("search.yaml"))
     run(f"{sys.executable} -m stages.commands.search --no-test --workers {workers}")
 
 
-def queue(target: str = "") -> None:
+def queue(rates: list[float], target: str = "") -> None:
     """Run the trials by DVC's queue."""
-    choices = ",".join(map(str, RATES))
+    choices = ",".join(map(str, rates))
     run(f"dvc exp run --queue -S 'model_1.lr=choice({choices})' {target}")
     run("dvc queue start -j 2")
     while re.search("Queued|Running", run("dvc queue status")):
