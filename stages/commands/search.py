@@ -16,6 +16,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +184,7 @@ def workers_of(plan: Plan, scheduler: str | None, workers: int) -> Iterator["Cli
     from distributed import Client, LocalCluster
 
     if scheduler:
+        logging.getLogger("distributed").handlers.clear()  # tracebacks while it tries a scheduler that is gone
         try:
             with Client(scheduler, timeout=PATIENCE) as client:
                 yield client
@@ -258,7 +260,8 @@ def run_trials(
 ) -> Iterator[tuple[Trial, Answer]]:
     """Keep all workers busy, and yield each trial with what came of it.
 
-    A worker that is unfit is taken out of the cluster, and another one gets its trial.
+    A worker that is unfit is taken out of the cluster, and another one gets its trial. A scheduler that is started
+    again knows of no trial: it gets those that were under way once more.
 
     Args:
         client: of the cluster.
@@ -270,8 +273,6 @@ def run_trials(
     Raises:
         UserError: no worker is left, or the scheduler is gone.
     """
-    from distributed import wait
-
     from stages.commands import search_worker
 
     code = ByValue(run or search_worker.run_trial)
@@ -287,11 +288,13 @@ def run_trials(
         if not running:
             return
         try:
-            done = wait(list(running), timeout=PATIENCE, return_when="FIRST_COMPLETED").done
-        except TimeoutError:
-            done = set()
-        answers = [(running.pop(future), answer_of(future)) for future in done]
-        done.clear()
+            answers = next_answers(running)
+        except CancelledError:
+            print("search: the scheduler is gone; waiting for it", file=sys.stderr)
+            answers = []
+            again += running.values()
+            running.clear()
+            wait_for_scheduler(client)
         for trial, answer in answers:
             if answer["state"] == "unfit":
                 why = answer["reason"]
@@ -302,6 +305,22 @@ def run_trials(
                 yield trial, answer
         if not free_places(client, resources):
             wait_for_worker(client, resources, why)
+
+
+def next_answers(running: dict[Any, Trial]) -> list[tuple[Trial, Answer]]:
+    """Wait for a trial to end, and take those that have ended out of `running`; none may have after a while.
+
+    Raises:
+        CancelledError: the scheduler is gone.
+    """
+    from distributed import wait
+
+    try:
+        done = wait(list(running), timeout=PATIENCE, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return []
+    answers = [(future, answer_of(future)) for future in done]
+    return [(running.pop(future), answer) for future, answer in answers]
 
 
 class ByValue:
@@ -344,6 +363,19 @@ def take_out(client: "Client", worker: str) -> None:
         time.sleep(0.1)
 
 
+def wait_for_scheduler(client: "Client") -> None:
+    """Wait until the client, which tries it all the time, is connected again.
+
+    Raises:
+        UserError: it is not.
+    """
+    for _ in range(PATIENCE):
+        if client.status == "running":
+            return
+        time.sleep(1)
+    raise UserError("the scheduler is gone; what is done is kept: start it again to go on")
+
+
 def wait_for_worker(client: "Client", resources: dict[str, float], why: str) -> None:
     """Wait until there is a worker: one that was killed is started again.
 
@@ -358,15 +390,9 @@ def wait_for_worker(client: "Client", resources: dict[str, float], why: str) -> 
 
 
 def answer_of(future: Any) -> Answer:
-    """Return what came of a trial. One that kills its workers has failed.
-
-    Raises:
-        UserError: the scheduler is gone.
-    """
+    """Return what came of a trial. One that kills its workers has failed."""
     from distributed import KilledWorker
 
-    if future.status == "cancelled":
-        raise UserError("the scheduler is gone; what is done is kept: start it again to go on")
     try:
         return future.result()  # type: ignore[no-any-return]
     except KilledWorker:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -415,6 +416,21 @@ def test_no_worker_has_the_resource(place: dict[str, Any], client: Client, monke
     monkeypatch.setattr(search, "PATIENCE", 1)
     trials = search.run_trials(client, place, iter([{"number": 0}]), {"GPU": 1}, run=stub)
     assert "GPU" in refusal(list, trials)
+
+
+def test_scheduler_started_again(place: dict[str, Any], client: Client) -> None:
+    trials = search.run_trials(client, place, iter([{"number": number} for number in (0, 2, 3, 4)]), {}, run=stub)
+    done = [next(trials)[0]["number"]]
+    for under_way in client.futures.values():  # what the client does with them when it loses the scheduler
+        under_way.cancel(reason="scheduler-connection-lost", msg="")
+    done += [trial["number"] for trial, _ in trials]
+    assert sorted(done) == [0, 2, 3, 4]
+
+
+def test_scheduler_gone_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "PATIENCE", 1)
+    client: Any = SimpleNamespace(status="connecting")
+    assert "scheduler is gone" in refusal(search.wait_for_scheduler, client)
 
 
 def test_no_trial_succeeded(plan_with: Callable[..., Plan], place: dict[str, Any]) -> None:
