@@ -12,12 +12,13 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,9 @@ def rate(folder: Path, workers: list[int], rounds: int, trials: int) -> None:
                 start = time.perf_counter()
                 contestant()
                 minutes[name].append((time.perf_counter() - start) / 60)
-                run("dvc queue stop --kill")
+                end_queue()
                 assert len(experiments()) == trials, f"{name}: {experiments()}"
-            shutil.rmtree(copy)
+            shutil.rmtree(copy, ignore_errors=True)
             print(f"{name}: {60 * minutes[name][-1]:.1f} s", file=sys.stderr)
     for name, each in minutes.items():
         found = [trials / minute for minute in each]
@@ -113,6 +114,13 @@ def queue(rates: list[float], target: str = "") -> None:
     while len(experiments()) < len(rates):  # not by `dvc queue status`, which takes a second of a CPU each time
         assert time.monotonic() < deadline, run("dvc queue status")
         time.sleep(0.2)
+
+
+def end_queue() -> None:
+    """Kill the queue's workers, if there are any: `dvc queue stop --kill` may wait for minutes."""
+    for path in Path(".dvc/tmp/exps/celery").glob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(path.read_text()), signal.SIGKILL)
 
 
 def experiments() -> list[str]:
