@@ -400,11 +400,23 @@ def answer_of(future: Any) -> Answer:
 
 
 def bring_home(names: list[str], place: dict[str, Any]) -> None:
-    """Pull the experiments that are not here yet."""
+    """Pull the experiments that are not here yet; with the patience of the workers, if a remote is gone.
+
+    Raises:
+        UserError: it does not come back.
+    """
+    from stages.commands.search_worker import PAUSES
+
     here = checked_git("for-each-ref", "--format=%(refname)", "refs/exps")
     missing = [name for name in names if f"/{name}\n" not in f"{here}\n"]
-    if missing:
-        dvc("exp", "pull", "--quiet", place["git"], *missing)
+    for pause in (*PAUSES, 0) if missing else ():
+        try:
+            dvc("exp", "pull", "--quiet", place["git"], *missing)
+            return
+        except UserError:
+            if not pause:
+                raise
+            time.sleep(pause)
 
 
 # What came of it

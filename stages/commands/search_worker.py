@@ -32,6 +32,11 @@ PAUSES = (1, 2, 4, 8, 16, 32, 64)  # seconds between tries to reach a remote: it
 NO_SPACE = os.strerror(errno.ENOSPC)
 # A stage's own words, or the end of a traceback; not `model_1: ...`, nor a warning.
 STAGE_SAYS = re.compile(r"[a-z]+: (?!warning)|\w*(Error|Exception)\b")
+# What DVC says of a remote that it does not reach. Of a stage that failed it says "failed to run".
+AWAY = re.compile(
+    r"connect|timed? ?out|refused|reset by peer|unreachable|unavailable|resolve|resolution|stale file|endpoint",
+    re.IGNORECASE,
+)
 # Runs DVC's commands in one process, for DVC takes a second to start. All of its process group dies with the worker:
 # DVC and its stage would go on in a clone that another worker may take.
 RUN_DVC = """
@@ -158,13 +163,13 @@ class Clone:
         """Run the trial as `dvc exp run` does everywhere, and return why it failed; empty if it did not.
 
         Raises:
-            Unfit: it failed for a reason that is the worker's, and not the trial's.
+            Unfit: it failed for a reason that is the worker's, and not the trial's; or the DVC remote is gone.
         """
         settings = [f"--set-param=++{key}={json.dumps(value)}" for key, value in trial["settings"].items()]
         run = ["exp", "run", "--pull", "--name", trial["name"], *settings, *trial["target"]]
         storage = self.place["storage"]
         remote = [["remote", "add", "--quiet", "--local", "--default", "--force", STORAGE, storage]] if storage else []
-        done = self.dvc(*remote, run)
+        done = self.patiently(lambda: self.dvc(*remote, run), "dvc exp run", remote_is_away)
         reason = reason_of(done.stdout)
         no_data = reason.startswith("fetch: ") and "params.yaml" not in reason
         if done.returncode and (NO_SPACE in done.stdout or no_data or done.returncode < 0):
@@ -197,15 +202,15 @@ class Clone:
             raise Unfit(f"git {arguments[0]}: {reason_of(done.stdout)}")
         return done.stdout
 
-    def patiently(self, call: Any, what: str) -> "subprocess.CompletedProcess[str]":
-        """Call until it succeeds.
+    def patiently(self, call: Any, what: str, may_pass: Any = lambda _: True) -> "subprocess.CompletedProcess[str]":
+        """Call until it succeeds, or fails for a reason that may not pass.
 
         Raises:
-            Unfit: it does not.
+            Unfit: the reason has not passed.
         """
         for pause in (*PAUSES, 0):
             done: subprocess.CompletedProcess[str] = call()
-            if done.returncode == 0:
+            if done.returncode == 0 or not may_pass(done):
                 return done
             if NO_SPACE in done.stdout:
                 break
@@ -239,6 +244,11 @@ def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if str(dasks.get(name)) != value}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return kept | {"PATH": path, "NO_WAY_BACK": "1", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def remote_is_away(done: "subprocess.CompletedProcess[str]") -> bool:
+    """Tell whether a trial failed because DVC did not reach the remote: no stage has failed then."""
+    return "failed to run" not in done.stdout and bool(AWAY.search(reason_of(done.stdout)))
 
 
 def reason_of(printed: str) -> str:

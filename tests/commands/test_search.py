@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from stages.commands import search, search_worker
 from stages.commands.search_plan import Plan, read_plan
 from stages.commands.search_worker import Clone, Unfit, check_versions, free_clone, reason_of
+from stages.lib.base.errors import UserError
 from tests.helpers import PROJECT, SetParams, refusal
 
 PLAN: dict[str, Any] = {
@@ -287,6 +288,61 @@ def test_trial_as_dvc_command(clone_that_prints: Callable[[str], tuple[Clone, li
         '--set-param=++model_1.augment=["flip"]',
     ]
     assert target == "train_model_1"
+
+
+NO_STORAGE = """
+Reproducing experiment 'try-000'
+ERROR: Failed to reproduce experiment '6a13035': Could not connect to the endpoint URL: "http://127.0.0.1:9/bucket/runs"
+"""
+
+
+@pytest.mark.parametrize(("returns", "tries"), [(5, 5), (99, 8)], ids=["for a while", "for good"])
+def test_storage_gone(
+    clone_that_prints: Callable[[str], tuple[Clone, list[Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    returns: int,
+    tries: int,
+) -> None:
+    clone, commands = clone_that_prints(NO_STORAGE)
+    fails = clone.dvc
+
+    def dvc(*given: list[str]) -> "subprocess.CompletedProcess[str]":
+        done = fails(*given)
+        return subprocess.CompletedProcess([], 0, "") if len(commands) == 2 * returns else done
+
+    waited: list[float] = []
+    monkeypatch.setattr(clone, "dvc", dvc)
+    monkeypatch.setattr("time.sleep", waited.append)
+    if returns > tries:
+        with pytest.raises(Unfit, match="Could not connect"):
+            clone.run(TRIAL)
+        assert sum(waited) > 120
+    else:
+        assert clone.run(TRIAL) == ""
+    assert len(commands) == 2 * tries  # `dvc remote add` and `dvc exp run`
+
+
+def test_stage_that_names_a_connection_has_failed(
+    clone_that_prints: Callable[[str], tuple[Clone, list[Any]]],
+) -> None:
+    printed = "train: the connection timed out\nERROR: failed to reproduce 'train_model_1': failed to run: python"
+    assert clone_that_prints(printed)[0].run(TRIAL) == "train: the connection timed out"
+
+
+def test_remote_gone_at_the_end(place: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def dvc(*arguments: str) -> str:
+        calls.append(arguments)
+        if len(calls) < 4:
+            raise UserError("dvc exp pull failed")
+        return ""
+
+    monkeypatch.setattr(search, "checked_git", lambda *_: "")
+    monkeypatch.setattr(search, "dvc", dvc)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    search.bring_home(["try-000"], place)
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize(

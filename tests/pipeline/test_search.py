@@ -1,6 +1,7 @@
 """Searches by real workers and DVC: all trials are there once, whatever is killed or goes away meanwhile."""
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from stages.commands.search_results import read_searches
 from tests.helpers import Shell, start
 
 pytestmark = pytest.mark.slow
@@ -25,6 +27,7 @@ PLAN: dict[str, Any] = {
     "params": {"prepare.validation": 100},
     "space": {"model_0.lr": {"low": 0.01, "high": 0.2}},
 }
+GRID: dict[str, Any] = {"sampler": "grid", "space": {"model_0.lr": [0.02, 0.05, 0.1]}}
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def printed_until(process: "subprocess.Popen[str]", words: str) -> str:
 
 def worker_at_work(driver: int) -> psutil.Process:
     """Return a worker below the process `driver` while DVC runs a trial for it."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for process in psutil.Process(driver).children(recursive=True):
             try:
@@ -90,7 +93,7 @@ def test_worker_and_driver_killed(
     assert "(3 of 3)" in ended
 
     made = experiments(".git", shell)
-    first, *_, last = sorted(made)
+    last = max(made)
     assert len(made) == len(rates(list(made), shell)) == 3
     assert not [process for process in psutil.process_iter() if is_in(process, project / ".dvc/tmp/search")]
     assert shell("git status --short") == ""
@@ -98,7 +101,11 @@ def test_worker_and_driver_killed(
     (rate,) = rates([last], shell)
     shell(f"dvc exp run -q -n alone -S ++prepare.validation=100 -S model_0.lr={rate} train_model_0")
     assert experiments(".git", shell)["alone"] == made[last]
-    shell(f"git checkout -q . && dvc exp apply {first} && dvc status -q train_model_0")
+    (found,) = read_searches()
+    best = found["rows"][0]["name"]
+    assert found["trials"] == 3
+    shell(f"git checkout -q . && dvc exp apply {best} && dvc status -q train_model_0")
+    assert [each["rows"] for each in read_searches()] == [found["rows"]]  # about the parameters that it has found
     assert Path("models/model_0.safetensors").is_file()  # the data are here as well
     survived("search: a worker, then the driver killed", 2)
 
@@ -112,26 +119,38 @@ def is_in(process: psutil.Process, folder: Path) -> bool:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
-    """A Dask scheduler with two workers, processes that know nothing of the project; one of them has another torch."""
+def start_cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[[], str]]:
+    """`start_cluster()` gives the address of a Dask scheduler with workers that know nothing of the project.
+
+    Two are fit, a third has another torch. Called again, it kills the scheduler, with which the workers end, and starts
+    another one at the same address.
+    """
     other = tmp_path / "other/torch-0.1.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n")
-    address = tmp_path / "scheduler.json"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    processes: list[subprocess.Popen[bytes]] = []
 
     def run(program: str, options: str, **variables: str) -> "subprocess.Popen[bytes]":
-        command = f"{sys.executable} -m distributed.cli.{program} --scheduler-file {address} --no-dashboard {options}"
+        command = f"{sys.executable} -m distributed.cli.{program} --no-dashboard {options}"
         return subprocess.Popen(command.split(), cwd=tmp_path, env=environment | variables, stderr=subprocess.DEVNULL)
 
-    worker = f"--nthreads 1 --local-directory {tmp_path}"
-    processes = [
-        run("dask_scheduler", "--host 127.0.0.1 --port 0"),
-        run("dask_worker", worker),
-        run("dask_worker", worker, PYTHONPATH=str(other.parent)),
-    ]
-    while not address.exists():
-        time.sleep(0.1)
-    yield YAML(typ="safe").load(address)["address"]
+    def begin() -> str:
+        for process in processes[:1]:
+            process.kill()
+            process.wait()
+        worker = f"{address} --nthreads 1 --local-directory {tmp_path}"
+        started = [run("dask_scheduler", f"--host 127.0.0.1 --port {port}")]
+        started += [run("dask_worker", worker), run("dask_worker", worker)]
+        if not processes:
+            started.append(run("dask_worker", worker, PYTHONPATH=str(other.parent)))
+        processes[:0] = started
+        return address
+
+    yield begin
     for process in reversed(processes):
         process.terminate()
         process.wait()
@@ -140,29 +159,33 @@ def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
 def test_cluster_that_shares_remotes_alone(
     project: Path,
     plan: dict[str, Any],
-    cluster: str,
+    start_cluster: Callable[[], str],
     tmp_path: Path,
     environment: dict[str, str],
     shell: Shell,
     survived: Callable[..., None],
 ) -> None:
     bare, away = tmp_path / "bare.git", tmp_path / "away.git"
+    YAML().dump(plan | GRID, project / "search.yaml")
     shell(f"git init -q --bare '{bare}' && git remote add origin '{bare}'")
-    YAML().dump(plan | {"trials": 2}, project / "search.yaml")
     shell(f"dvc remote add -q --default storage '{tmp_path}/storage' && git commit -qam 'Storage' && dvc push -q")
-    with start(f"{SEARCH} --scheduler {cluster}", environment, stdout=subprocess.PIPE) as driver:
-        printed = printed_until(driver, "(1 of 2)")
+    with start(f"{SEARCH} --scheduler {start_cluster()}", environment, stdout=subprocess.PIPE) as driver:
+        printed = printed_until(driver, "(1 of 3)")
         bare.rename(away)
-        time.sleep(2)
+        start_cluster()
         away.rename(bare)
-        printed += printed_until(driver, "(2 of 2)")
+        printed += printed_until(driver, "(3 of 3)")
         assert driver.wait() == 0
     assert "torch is 0.1 there" in printed
+    assert "the scheduler is gone" in printed
 
     made = experiments(".git", shell)
-    assert sorted(made) == ["try-000", "try-001"]
     assert experiments(str(bare), shell) == made
-    (rate,) = rates(["try-001"], shell)
-    shell(f"dvc exp run -q -n alone -S ++prepare.validation=100 -S model_0.lr={rate} train_model_0")
-    assert experiments(".git", shell)["alone"] == made["try-001"]
-    survived("search: git remote gone, worker with another torch", 2)
+    assert sorted(made) == ["try-000", "try-001", "try-002"]
+
+    YAML().dump(plan | GRID | {"name": "one"}, project / "one.yaml")
+    shell(f"{SEARCH} --workers 1 one.yaml")
+    of_one = {name: tree for name, tree in experiments(".git", shell).items() if name.startswith("one")}
+    assert len(set(of_one.values())) == 3
+    assert set(of_one.values()) == set(made.values())
+    survived("search: git remote gone, scheduler killed and started again, worker with another torch", 3)
