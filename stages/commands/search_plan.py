@@ -89,10 +89,12 @@ class Plan(Block):
         """
         from optuna.samplers import GridSampler, RandomSampler, TPESampler
 
+        class Grid(GridSampler):
+            def after_trial(self, *_: Any) -> None:
+                """Do nothing: at the last trial Optuna's own would stop a study that runs the trials itself."""
+
         if self.sampler == "grid":
-            grid = GridSampler(self.grid(), seed=self.seed)
-            grid.after_trial = lambda *_: None  # type: ignore[method-assign]  # it would stop Optuna's loop: ours ends
-            return grid
+            return Grid(self.grid(), seed=self.seed)
         return (RandomSampler if self.sampler == "random" else TPESampler)(seed=self.seed + begun)
 
     def grid(self) -> dict[str, list[Any]]:

@@ -30,6 +30,7 @@ from distributed import get_worker
 STORAGE = "search"  # what a clone calls the DVC remote of a search on one machine
 PAUSES = (1, 2, 4, 8, 16, 32, 64)  # seconds between tries to reach a remote: it may be gone for a minute or two
 NO_SPACE = os.strerror(errno.ENOSPC)
+FULL = 64 * 2**20  # bytes free on a disk that counts as full after a failure: git and DVC have many words for it
 # A stage's own words, or the end of a traceback; not `model_1: ...`, nor a warning.
 STAGE_SAYS = re.compile(r"[a-z]+: (?!warning)|\w*(Error|Exception)\b")
 # What DVC says of a remote that it does not reach. Of a stage that failed it says "failed to run".
@@ -172,7 +173,9 @@ class Clone:
         done = self.patiently(lambda: self.dvc(*remote, run), "dvc exp run", remote_is_away)
         reason = reason_of(done.stdout)
         no_data = reason.startswith("fetch: ") and "params.yaml" not in reason
-        if done.returncode and (NO_SPACE in done.stdout or no_data or done.returncode < 0):
+        if done.returncode and self.full(done):
+            raise Unfit(f"{NO_SPACE}: {reason}")
+        if no_data or done.returncode < 0:
             raise Unfit(reason)
         return reason if done.returncode else ""
 
@@ -212,10 +215,14 @@ class Clone:
             done: subprocess.CompletedProcess[str] = call()
             if done.returncode == 0 or not may_pass(done):
                 return done
-            if NO_SPACE in done.stdout:
+            if self.full(done):
                 break
             time.sleep(pause)
         raise Unfit(f"{what}: {reason_of(done.stdout)}")
+
+    def full(self, failed: "subprocess.CompletedProcess[str]") -> bool:
+        """Tell whether a command may have failed because the disk is full."""
+        return NO_SPACE in failed.stdout or shutil.disk_usage(self.folder.parent).free < FULL
 
     def dvc(self, *commands: list[str]) -> "subprocess.CompletedProcess[str]":
         """Run commands of DVC one after the other, up to the first that fails."""

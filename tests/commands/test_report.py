@@ -846,7 +846,7 @@ def test_search_of_the_present_parameters(results: Path, report: Report, change:
     write_search(results, "recipe")
     set_keys(results / "params.yaml", change)
     html = report()
-    assert [row in html for row in ("recipe-007", "91.2345", "recipe-best reaches 90.12 %")] == [shown] * 3
+    assert [row in html for row in ("recipe-007", "91.2345", "recipe-007-best reaches 90.12 %")] == [shown] * 3
     assert html.count("by PED-ANOVA") == shown
     assert "Each trial in its turn" not in html  # there is no such picture
 
@@ -856,7 +856,7 @@ def write_search(folder: Path, name: str) -> None:
     settings = {"prepare.validation": 100, "model_2.lr": 0.02}
     rows = [{"name": f"{name}-007", "value": 91.2345, "settings": settings}]
     about = {"name": name, "model": "model_2", "metric": "test_acc", "space": ["model_2.lr"], "commit": "a" * 40}
-    found = {"trials": 1, "failed": 0, "rows": rows, "test": {f"{name}-best": 90.12}}
+    found = {"trials": 1, "failed": 0, "rows": rows, "test": {f"{name}-007-best": 90.12}}
     write_json(folder / f"searches/{name}/results.json", about | found | {"params": params})
     picture = (folder / "plots/accuracy.png").read_bytes()
     (folder / f"searches/{name}/importances.png").write_bytes(picture)

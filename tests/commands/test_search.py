@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from stages.commands import search, search_worker
 from stages.commands.search_plan import Plan, read_plan
-from stages.commands.search_worker import Clone, Unfit, check_versions, free_clone, reason_of
+from stages.commands.search_worker import NO_SPACE, Clone, Unfit, check_versions, free_clone, reason_of
 from stages.lib.base.errors import UserError
 from tests.helpers import PROJECT, SetParams, refusal
 
@@ -320,6 +320,16 @@ def test_storage_gone(
     else:
         assert clone.run(TRIAL) == ""
     assert len(commands) == 2 * tries  # `dvc remote add` and `dvc exp run`
+
+
+def test_disk_is_full_in_other_words(
+    clone_that_prints: Callable[[str], tuple[Clone, list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone, _ = clone_that_prints("ERROR: unexpected error - de3389c5a54178a1: no error")  # seen on a full tmpfs
+    assert "no error" in clone.run(TRIAL)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**20))
+    with pytest.raises(Unfit, match=NO_SPACE):
+        clone.run(TRIAL)
 
 
 def test_stage_that_names_a_connection_has_failed(
