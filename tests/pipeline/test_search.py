@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from stages.commands.search import shared_place
+from stages.commands.search_plan import read_plan
 from stages.commands.search_results import read_searches
+from stages.commands.search_worker import Unfit, free_clone
 from tests.helpers import Shell, start
 
 pytestmark = pytest.mark.slow
@@ -189,3 +193,26 @@ def test_cluster_that_shares_remotes_alone(
     assert len(set(of_one.values())) == 3
     assert set(of_one.values()) == set(made.values())
     survived("search: git remote gone, scheduler killed and started again, worker with another torch", 3)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is full when a clone has been made and its first trial runs."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", disk], capture_output=True).returncode:
+        pytest.skip("only root may mount a disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_full_disk(
+    project: Path, plan: dict[str, Any], small_disk: Path, shell: Shell, survived: Callable[..., None]
+) -> None:
+    read, _ = read_plan(Path("search.yaml"))
+    place = shared_place(read, Namespace(plan=Path("search.yaml"), scheduler=None))
+    trial = {"name": "try-000", "settings": read.settings({"model_0.lr": 0.1})}
+    with pytest.raises(Unfit), free_clone(small_disk, place) as clone:
+        clone.answer(trial | {"target": ["train_model_0"], "reads": read.metrics_file})
+    assert experiments(".git", shell) == {}
+    survived("search: full disk of a worker")
