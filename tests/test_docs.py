@@ -27,6 +27,7 @@ MADE = {
     "walkthrough",
     "unfinished",
     "search",
+    "rwlock",
 }  # files and folders that commands make
 
 PATH = re.compile(rf"(?<![\w./])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*-]*")
