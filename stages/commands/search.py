@@ -464,7 +464,7 @@ def report(plan: Plan, study: "Study", folder: Path) -> None:
         print(f"{trial_name(plan, trial.number)}  {trial.value:8.4f}  {settings}")
     for trial, why in bad:
         print(f"{trial_name(plan, trial.number)}    failed  {printable(why)}")
-    draw(study, plan.key, folder)
+    draw(study, f"{plan.key}, validation images", folder)
     print(f"\n{folder}/: trials.csv and pictures of them")
 
 
