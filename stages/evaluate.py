@@ -43,7 +43,6 @@ def main() -> None:
     batch_size = params.evaluate.batch_size
 
     images_per_second, behaviours = {}, []
-    changed = changed_images(test)
     for name in names:
         checkpoint = load_named(name)
         place(checkpoint.model, device, checkpoint.memory_format)
@@ -56,8 +55,9 @@ def main() -> None:
         if len(validation):
             watched, watched_logits_NK = validation, predict(checkpoint, validation, batch_size)
             results["validation"] = measure(checkpoint, watched_logits_NK, validation, batch_size)
-        behaviours += [(name, AS_THEY_ARE, results["accuracy"])]
-        behaviours += [(name, what, accuracy_on(checkpoint, images, batch_size)) for what, images in changed.items()]
+        behaviours.append((name, AS_THEY_ARE, results["accuracy"]))
+        for what, changed in changed_images(test):
+            behaviours.append((name, what, accuracy_on(checkpoint, changed, batch_size)))
         check_as_trained(name, watched_logits_NK, watched.labels_N, params.model(name).batch_size)
 
         write_json(f"metrics/eval/{name}.json", results)

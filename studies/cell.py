@@ -61,7 +61,7 @@ def main() -> None:
             "arch": model_params.arch,
             "seed": options.seed,
             "train_images": len(train),
-            "data_set": "synthetic" if test.source == "synthetic" else test.data_set,
+            "data_set": test.shown_as,
             **{key: metrics[key] for key in ("accuracy", "loss", "correct", "images")},
             "chance": is_chance(metrics["correct"], test.labels_N),
             "parameters": sum(weights.numel() for weights in training.model.parameters()),

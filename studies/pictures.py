@@ -8,25 +8,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from stages.lib.plots import colour_of, marker_of, new_figure, styled, titled
-from studies.statistics import spread_of
 
 
 @styled
-def accuracies_by_seed(accuracies: Mapping[str, Sequence[float]], seeds: Sequence[int], data_set: str) -> Figure:
-    """Draw a row for each recipe: a point for each seed, and below them the mean with its 95 % interval."""
+def accuracies_by_seed(recipes: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], data_set: str) -> Figure:
+    """Draw a row for each recipe: a point for each seed, and below them the mean with its 95 % interval.
+
+    Args:
+        recipes: by name, `accuracies` and the figures of their `Spread`.
+        seeds: one for each accuracy.
+        data_set: what the images are, for the title.
+    """
     title = titled(f"Test accuracy with the seeds {seeds[0]} to {seeds[-1]}", data_set)
-    figure = new_figure((8, 1.4 + 0.9 * len(accuracies)), title)
+    figure = new_figure((8, 1.4 + 0.9 * len(recipes)), title)
     axes = figure.subplots()
     heights = np.linspace(-0.32, 0.08, len(seeds))  # from the first seed to the last: none hides another
-    for row, (name, values) in enumerate(accuracies.items()):
-        (colour, marker), spread = _look(name, row), spread_of(values, least=0)
-        axes.scatter(values, row + heights, 30, color=colour, marker=marker, alpha=0.7, linewidths=0)
-        axes.plot([spread.low, spread.high], [row + 0.24] * 2, color=colour, linewidth=3, solid_capstyle="butt")
-        axes.plot(spread.mean, row + 0.24, color=colour, marker="|", markersize=14, markeredgewidth=2)
-        text = f"{spread.mean:.2f} % ({spread.low:.2f} to {spread.high:.2f})"
-        axes.annotate(text, (spread.mean, row + 0.3), xytext=(0, -14), textcoords="offset points", ha="center")
-    axes.set_yticks(range(len(accuracies)), list(accuracies), parse_math=False)
-    axes.set(xlabel="Accuracy (%); bar: mean with its 95 % interval", ylim=(len(accuracies) - 0.35, -0.5))
+    for row, (name, recipe) in enumerate(recipes.items()):
+        (colour, marker), mean, low, high = _look(name, row), recipe["mean"], recipe["low"], recipe["high"]
+        axes.scatter(recipe["accuracies"], row + heights, 30, color=colour, marker=marker, alpha=0.7, linewidths=0)
+        axes.plot([low, high], [row + 0.24] * 2, color=colour, linewidth=3, solid_capstyle="butt")
+        axes.plot(mean, row + 0.24, color=colour, marker="|", markersize=14, markeredgewidth=2)
+        text = f"{mean:.2f} % ({low:.2f} to {high:.2f})"
+        axes.annotate(text, (mean, row + 0.3), xytext=(0, -14), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(recipes)), list(recipes), parse_math=False)
+    axes.set(xlabel="Accuracy (%); bar: mean with its 95 % interval", ylim=(len(recipes) - 0.35, -0.5))
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
     return figure

@@ -26,8 +26,7 @@ def main() -> None:
     check_versions("matplotlib", "numpy", "pillow", "scipy")
     cells = read_cells(study)
     results = describe(cells, key)
-    accuracies = {name: recipe["accuracies"] for name, recipe in results["recipes"].items()}
-    picture = pictures.accuracies_by_seed(accuracies, results["seeds"], results["data_set"])
+    picture = pictures.accuracies_by_seed(results["recipes"], results["seeds"], results["data_set"])
     rows = [[cell[column] for column in (key, *COLUMNS)] for cell in cells]
     write_csv(STUDIES / study / "accuracies.csv", [key, *COLUMNS], rows)
     plots.save(picture, STUDIES / study / "accuracies.png")

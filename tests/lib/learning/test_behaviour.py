@@ -14,7 +14,7 @@ def split(make_split: MakeSplit) -> Split:
 
 
 def test_labels_shapes_and_types_stay(split: Split) -> None:
-    for changed in changed_images(split).values():
+    for _, changed in changed_images(split):
         assert changed.labels_N is split.labels_N
         assert changed.images_NCHW.dtype == torch.uint8
         assert changed.images_NCHW.shape == split.images_NCHW.shape
@@ -22,7 +22,7 @@ def test_labels_shapes_and_types_stay(split: Split) -> None:
 
 
 def test_shifts_by_one_pixel(split: Split) -> None:
-    changed, images = changed_images(split), split.images_NCHW
+    changed, images = dict(changed_images(split)), split.images_NCHW
     right, down = (changed[f"a pixel {where}"].images_NCHW for where in ("to the right", "down"))
     assert torch.equal(right[..., 1:], images[..., :-1])
     assert torch.equal(down[..., 1:, :], images[..., :-1, :])
@@ -30,21 +30,21 @@ def test_shifts_by_one_pixel(split: Split) -> None:
 
 
 def test_mirrored_twice_is_as_before(split: Split) -> None:
-    mirrored = changed_images(split)["mirrored"]
-    assert torch.equal(changed_images(mirrored)["mirrored"].images_NCHW, split.images_NCHW)
+    mirrored = dict(changed_images(split))["mirrored"]
+    assert torch.equal(dict(changed_images(mirrored))["mirrored"].images_NCHW, split.images_NCHW)
 
 
 def test_brightness(make_split: MakeSplit) -> None:
     images = torch.tensor([0, 100, 171, 255], dtype=torch.uint8).reshape(1, 1, 2, 2)
-    changed = changed_images(Split(images, torch.zeros(1, dtype=torch.int64), ("Bag",), "synthetic"))
+    changed = dict(changed_images(Split(images, torch.zeros(1, dtype=torch.int64), ("Bag",), "synthetic")))
     assert changed["darker by half"].images_NCHW.flatten().tolist() == [0, 50, 85, 127]
     assert changed["brighter by half"].images_NCHW.flatten().tolist() == [0, 150, 255, 255]
 
 
 def test_same_noise_each_time(split: Split) -> None:
     torch.manual_seed(1)
-    first = changed_images(split)["with noise"].images_NCHW
+    first = dict(changed_images(split))["with noise"].images_NCHW
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    assert torch.equal(changed_images(split)["with noise"].images_NCHW, first)
+    assert torch.equal(dict(changed_images(split))["with noise"].images_NCHW, first)
     assert torch.equal(torch.get_rng_state(), state)
