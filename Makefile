@@ -8,7 +8,7 @@
 # make explain     write explain.html: look inside the best model; OPTIONS="--model model_1 --image shirt.png"
 # make lecture     run the walk-through and write it with its outputs, docs/walkthrough.ipynb
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
-# make bench       race the stages against the lecture's plain loop
+# make bench       race the stages against the lecture's plain loop, and to an accuracy
 # make test        set up, then every check: ruff, mypy, all tests
 # make test-fast   the same without the slow tests
 # make coverage    the fast tests must cover 95 % of stages/
@@ -61,6 +61,7 @@ verify: setup
 
 bench: setup
 	@python -m tests.bench
+	@python -m tests.bench_race
 
 # The lecture's trainings take two threads each: beside other tests they would take three times as long.
 test: test-fast
