@@ -63,4 +63,4 @@ def test_unknown_study(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["studies", "sead"])
     line = refusal(studies.parse_pipelines)
     assert "sead" in line
-    assert "data_size, frontier, relu, seeds" in line
+    assert "data_size, relu, seeds" in line
