@@ -1,7 +1,7 @@
 """A small residual network: much accuracy for few parameters.
 
 With 9,930 parameters and `mirror` it classifies 92.95 % of 6,000 validation images correctly after 10 epochs of the
-other 54,000 training images, 240 s on one busy core: `residual_10k` of studies/frontier with fewer epochs.
+other 54,000 training images, 240 s on one busy core: AdamW with lr 0.02, one-cycle, batches of 128, mirrored images.
 
 Residual blocks add what they compute to what they were given (https://arxiv.org/abs/1512.03385). A separable
 convolution filters each map with a kernel of its own, then mixes the maps pixel by pixel: 9 * C + C * D weights in
