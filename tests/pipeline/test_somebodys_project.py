@@ -45,7 +45,7 @@ def test_fast_tests_pass_there(project: Path, shell: Shell, set_params: SetParam
     set_params({"model_0.lr": 0.05, "seed": 7, "confusion.samples": 4})
     shell("python -m stages.commands.add_model model_3 mlp && git add --all && git commit -qm 'A model more'")
     shell("dvc exp run --name wider -S model_3.hidden_units=20 && dvc exp branch wider wider")
-    shell("git checkout -q . && git checkout -q wider && dvc checkout -q")
+    shell("git checkout -q . && git clean -qfd metrics plots && git checkout -q wider && dvc checkout -q")
     # With few examples of damaged files: those know nothing of parameters either.
     options = "-m 'not slow' -p no:cacheprovider -p no:xdist -o addopts=--import-mode=importlib"
     options += "".join(f" --ignore=tests/{path}" for path in ELSEWHERE)
