@@ -193,7 +193,7 @@ def test_cluster_that_shares_remotes_alone(
     of_one = {name: tree for name, tree in experiments(".git", shell).items() if name.startswith("one")}
     assert len(set(of_one.values())) == 3
     assert set(of_one.values()) == set(made.values())
-    survived("search: git remote gone, scheduler killed and started again, worker with another torch", 3)
+    survived("search: remote and scheduler gone, other torch", 3)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.helpers import SetParams, Shell, start
 pytestmark = pytest.mark.slow
 
 TRAIN = "python -m stages.train model_0"
-KILLS = 3
+KILLS = 5
 OUTPUTS = ("models/model_0.safetensors", "metrics/train/model_0.json", "plots/curves/model_0.csv")
 RECIPES = {
     "sgd": {
