@@ -82,7 +82,8 @@ def main() -> None:
         studied = judge_committed(studies)
         verdicts |= {path: each for path, each in studied.items() if not run or each[0] != SAME}
         results = [verdict for verdict, _ in verdicts.values()]
-        outdated = [] if run or set(results) - {SAME} else find_outdated(clone)
+        asked = not run and not set(results) - {SAME}
+        outdated, old_studies = (find_outdated(clone), find_old_studies(clone)) if asked else ([], [])
 
     print_table(verdicts if run else {path: each for path, each in verdicts.items() if each[0] != SAME})
     worst = max(results, key=lambda verdict: EXIT_STATUS[verdict], default=SAME)
@@ -94,9 +95,8 @@ def main() -> None:
             print(
                 f"{len(elsewhere)} more are in neither, and were not looked at: `dvc pull` or `dvc repro` brings them"
             )
-        for study in sorted({line.split("'")[1].rpartition("/")[0] for line in outdated if "'studies/" in line}):
+        for study in old_studies:
             print(f"{study} is of older code, parameters or data: `make studies` runs it again")
-        outdated = [line for line in outdated if "'studies/" not in line]
         print(*outdated, sep="\n", end="\n" if outdated else "")
     if worst != SAME:
         again = "`dvc repro` makes them again, those of studies `make studies`; then commit"
@@ -241,12 +241,23 @@ def find_outdated(clone: Path) -> list[str]:
     Raises:
         UserError: DVC cannot tell.
     """
-    pipelines = [str(PIPELINE), *(str(file.relative_to(clone)) for file in clone.glob(STUDIES))]
-    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry", *pipelines]
-    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = dry_run(clone, PIPELINE)
     if done.returncode != 0:
         raise UserError(f"dvc.lock does not match the committed pipeline; DVC says: {' '.join(done.stderr.split())}")
     return re.findall(r".*(?:Running stage|is frozen).*", done.stdout + done.stderr)
+
+
+def find_old_studies(clone: Path) -> list[str]:
+    """Return the studies of which DVC would run something again, or for which it fails: it looks for data there."""
+    pipelines = sorted(file.relative_to(clone) for file in clone.glob(STUDIES))
+    runs = {str(pipeline.parent): dry_run(clone, pipeline) for pipeline in pipelines}
+    return [study for study, done in runs.items() if done.returncode or "Running stage" in done.stdout]
+
+
+def dry_run(clone: Path, pipeline: Path) -> "subprocess.CompletedProcess[str]":
+    """Ask DVC what it would run of a pipeline."""
+    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry", str(pipeline)]
+    return subprocess.run(command, cwd=clone, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
 def judge_new_run(clone: Path, promises: dict[str, Promise]) -> dict[str, Verdict]:
