@@ -136,7 +136,8 @@ def test_another_library_version(shell: Shell, stages_run: StagesRun) -> None:
 
     set_version("torch")
     # What would run, for it takes long and gives the same bytes.
-    assert stages_run(shell("dvc repro --dry")) == ["prepare", *TRAIN, "evaluate", "confusion"]
+    prepared, *trained, evaluated, drawn = stages_run(shell("dvc repro --dry"))
+    assert (prepared, sorted(trained), evaluated, drawn) == ("prepare", TRAIN, "evaluate", "confusion")
 
 
 def test_another_architecture(
