@@ -9,8 +9,9 @@
 # make lecture     run the walk-through and write it with its outputs, docs/walkthrough.ipynb
 # make verify      clone the committed state, run it again from the raw files, compare byte by byte
 # make bench       race the stages against the lecture's plain loop, and to an accuracy
-# make test        set up, then every check: ruff, mypy, all tests
-# make test-fast   the same without the slow tests
+# make test        set up, then every check: ruff, mypy, all tests but the slow ones of make faults
+# make test-fast   the same without any slow tests
+# make faults      kill, interrupt and fill the disk: is anything lost? ends with the table of docs/trust.md
 # make coverage    the fast tests must cover 95 % of stages/
 # make mutate      change the code that decides results, spot by spot: do the tests notice?
 # make check-lock  does dvc.lock match the code, the parameters, the data and the committed results?
@@ -26,7 +27,7 @@ SETUP := $(BIN)/.installed
 CUDA := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run model experiments search studies report card explain lecture verify bench test test-fast coverage mutate check check-lock lock setup clean
+.PHONY: run model experiments search studies report card explain lecture verify bench test test-fast faults coverage mutate check check-lock lock setup clean
 
 run: setup
 	@python -m stages.commands.run
@@ -66,10 +67,13 @@ bench: setup
 # The lecture's trainings take two threads each: beside other tests they would take three times as long.
 test: test-fast
 	@python -m pytest -m slow tests/test_lecture_figures.py
-	@$(PYTEST) -m slow --ignore tests/test_lecture_figures.py
+	@$(PYTEST) -m "slow and not fault" --ignore tests/test_lecture_figures.py
 
 test-fast: check
 	@$(PYTEST) -m "not slow"
+
+faults: setup
+	@$(PYTEST) -m fault
 
 coverage: setup
 	@$(PYTEST) -m "not slow" --cov --cov-report=term

@@ -184,6 +184,13 @@ def survived(record_property: Callable[[str, object], None]) -> Callable[..., No
     return lambda fault, tried=1: record_property("fault", (fault, tried))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that try a fault."""
+    for item in items:
+        if "survived" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.fault)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """End with the table of the faults that did no harm, from whichever process tried them."""
     tried: Counter[str] = Counter()

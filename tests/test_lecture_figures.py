@@ -6,6 +6,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,9 +78,17 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lecture")
     write_inputs(folder, {"train.device": "cpu"})
     variables = {"FASHION_MNIST_MIRROR": str(Path(MIRROR).absolute()), "XDG_CACHE_HOME": str(folder / "cache")}
-    for command in (["fetch"], ["prepare"], *(["train", name] for name in PARAMETERS), ["evaluate"]):
+
+    def run(*command: str) -> None:
         ended = run_process(*command, folder=folder, **variables)
         assert ended.returncode == 0, ended.stderr
+
+    run("fetch")
+    run("prepare")
+    with ThreadPoolExecutor() as both:  # one thread each
+        list(both.map(run, ["train", "train"], LECTURE))
+    run("train", "model_2")
+    run("evaluate")
     return folder
 
 
