@@ -431,3 +431,14 @@ def test_probability_too_small_for_a_float(compare: Compare) -> None:
     probabilities_NK[:, 0] = 1
     write_predictions("model_1", probabilities_NK, load_tensors("data/predictions/model_1.safetensors")[0]["labels"])
     assert compare()["models"]["model_1"]["loss"] > 5
+
+
+def test_logits_that_become_equal_probabilities(compare: Compare) -> None:
+    probabilities_NK, labels_N = (
+        load_tensors("data/predictions/model_1.safetensors")[0][key] for key in ("probabilities", "labels")
+    )
+    probabilities_NK[149, 1] = probabilities_NK[149, 0]  # its true class is 0, and by its logits the answer was 1
+    write_predictions("model_1", probabilities_NK, labels_N)
+    results = read_json("metrics/eval/model_1.json")
+    write_json("metrics/eval/model_1.json", {**results, "correct": 149, "accuracy": 149 / IMAGES * 100})
+    assert compare()["models"]["model_1"]["accuracy"] == 149 / IMAGES * 100
