@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,8 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
         "source": train.source,
         **({"data_set": train.data_set} if train.called == train.data_set else {}),
         "sha256": checksums,
+        # Which of one's own images are tested on depends on parameters too; published sets bring theirs.
+        **({"test_sha256": checksum_of(test)} if test.source == "images" else {}),
         "counts": {name: len(split) for name, split in splits.items()},
         "shape": list(train.images_NCHW.shape[1:]),
         "batch_size": BATCH_SIZE,
@@ -218,6 +221,13 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
             "train_validation": shared_images(train, validation),
         },
     }
+
+
+def checksum_of(split: Split) -> str:
+    """Return the sha256 checksum of the images and labels of a split."""
+    total = sha256(split.images_NCHW.numpy().data)
+    total.update(split.labels_N.numpy().data)
+    return total.hexdigest()
 
 
 def pixel_counts(split: Split) -> torch.Tensor:

@@ -391,8 +391,10 @@ def test_part_held_out_depends_on_the_seed(
     for seed in (42, 42, 43):
         set_params({"prepare.seed": seed})
         run_stage("prepare")
-        contents.append((photos / "data/prepared/test.safetensors").read_bytes())
-    assert contents[0] == contents[1] != contents[2]
+        content = (photos / "data/prepared/test.safetensors").read_bytes()
+        contents.append((content, read_json("metrics/data.json")["test_sha256"]))
+    assert contents[0] == contents[1]
+    assert all(before != after for before, after in zip(contents[1], contents[2], strict=True))
 
 
 def test_other_images_than_pinned(photos: Path, stage_refusal: StageRefusal, set_params: SetParams) -> None:

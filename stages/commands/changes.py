@@ -159,9 +159,10 @@ def differences(before: dict[tuple[str, str], Any], now: dict[tuple[str, str], A
 
 
 def test_images(state: State) -> tuple[Any, ...]:
-    """Return what tells which test images they are: source, checksums of the raw files, number and shape."""
+    """Return what tells which test images they are: source, checksums of raw files and of themselves, shape, number."""
     data = state.tree("metrics/data.json")
-    return data.get("source"), data.get("sha256"), block(data, "counts").get("test"), data.get("shape")
+    known = (data.get(key) for key in ("source", "sha256", "test_sha256", "shape"))
+    return *known, block(data, "counts").get("test")
 
 
 def model_rows(before: State, now: State) -> list[dict[str, Any]]:

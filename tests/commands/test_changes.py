@@ -177,12 +177,19 @@ class TestOneSideLacks:
         shutil.rmtree(workspace / "plots")
         assert row(markdown(), "model_2")[-1] == "gone"
 
-    @pytest.mark.parametrize("change", [{"source": "synthetic"}, {"sha256": {}}, {"counts": {"test": 9}}])
+    @pytest.mark.parametrize(
+        "change", [{"source": "synthetic"}, {"sha256": {}}, {"counts": {"test": 9}}, {"test_sha256": "5f0c"}]
+    )
     def test_other_test_images(self, workspace: Path, markdown: Markdown, change: dict[str, Any]) -> None:
         write_json(workspace / "metrics/data.json", read_json("metrics/data.json") | change)
         text = markdown()
         assert row(text, "model_1")[-1] == "not comparable"
         assert "test images are others" in text
+
+    def test_other_images_are_no_pairs(self, workspace: Path, markdown: Markdown) -> None:
+        write_results(workspace, {"model_1": 670, "model_2": 900}, "model_2")
+        write_json(workspace / "metrics/data.json", read_json("metrics/data.json") | {"test_sha256": "5f0c"})
+        assert "image by image" not in markdown()
 
 
 class TestBest:
