@@ -38,6 +38,7 @@ model: setup
 # Parameters that differ, and how well each model does.
 experiments: setup
 	@dvc exp show $(OPTIONS) --only-changed --drop '(?!Experiment|State|best$$|models\..*\.accuracy$$|(seed|fetch|prepare|train|model_\d+|evaluate|compare|confusion)\b)'
+	@python -m stages.commands.experiments $(OPTIONS)
 
 search: setup
 	@python -m stages.commands.search $(OPTIONS)

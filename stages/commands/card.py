@@ -16,7 +16,7 @@ from jinja2 import UndefinedError
 
 from stages.commands import outputs
 from stages.commands.changes import code, words
-from stages.commands.state import flat
+from stages.commands.state import flat, older_than_read
 from stages.commands.templates import environment_of
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
@@ -59,11 +59,8 @@ def check_one_run(lock: dict[str, Any]) -> None:
     Raises:
         UserError: names a stage that has not run since.
     """
-    made = {out["path"]: out["md5"] for run in lock.values() for out in run.get("outs", [])}
-    read = [(stage, dep["path"], dep.get("md5")) for stage, run in lock.items() for dep in run.get("deps", [])]
-    for stage, path, md5 in read:
-        if made.get(path, md5) != md5:
-            raise UserError(f"{path} is newer than what {stage} made of it; run `dvc repro`, and then `make card`")
+    for stage, path in older_than_read(lock):
+        raise UserError(f"{path} is newer than what {stage} made of it; run `dvc repro`, and then `make card`")
 
 
 def gather() -> dict[str, Any]:

@@ -52,6 +52,15 @@ def dvc_status(*pipelines: str | Path) -> dict[str, list[Any]]:
     return stages
 
 
+def older_than_read(lock: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each stage that, by dvc.lock, has read something older than what is there now, and what that is."""
+    made = {out["path"]: out["md5"] for run in lock.values() for out in run.get("outs", [])}
+    for stage, run in lock.items():
+        for dep in run.get("deps", []):
+            if made.get(dep["path"], dep.get("md5")) != dep.get("md5"):
+                yield stage, dep["path"]
+
+
 def git_state() -> dict[str, Any]:
     """Return the commit that is checked out and what differs from it; empty where the project is no git repository."""
     top = git("rev-parse", "--show-toplevel")
