@@ -1,6 +1,7 @@
 """What git and DVC say of the project's folder."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,7 @@ def git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments],
+            env=own_repository(),
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -100,11 +102,23 @@ def checked_git(*arguments: str) -> str:
         UserError: git failed; the message is its own.
     """
     done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, encoding="utf-8", errors="surrogateescape", check=False
+        ["git", *arguments],
+        env=own_repository(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
     )
     if done.returncode != 0:
         raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.split())}")
     return done.stdout.rstrip("\n")
+
+
+def own_repository() -> dict[str, str]:
+    """Return the environment for git without what sends it to another repository than that of its folder."""
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    return {name: value for name, value in os.environ.items() if name not in elsewhere}
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

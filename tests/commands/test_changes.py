@@ -96,6 +96,17 @@ def test_signed_commit(workspace: Path, markdown: Markdown) -> None:
     assert f"`{git(workspace, 'rev-parse', 'HEAD')[:7]}` `Signed`" in markdown()
 
 
+def test_git_sent_to_another_repository(
+    markdown: Markdown, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hooks and users set GIT_DIR; the folder is what counts."""
+    before, other = markdown(), tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet")
+    git(other, "commit", "--quiet", "--allow-empty", "--message", "Of another project")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert markdown() == before
+
+
 class TestTwoCommits:
     def test_parameter(self, markdown: Markdown) -> None:
         assert row(markdown(), "model_1.lr") == ["model_1.lr", "0.1", "0.05"]
