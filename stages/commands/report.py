@@ -30,6 +30,8 @@ from stages.lib.results.summary import ABOUT, pair_text
 from studies.results import read_seeds
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
+# Knobs of a recipe by which its figures on training images are not those of the model that came of it.
+APART = {"augment": "its training images were varied at random", "ema": "its weights were averaged afterwards"}
 FAR_POINTS = 2  # a gap between two accuracies, in points of percent, that the report takes for large
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
@@ -67,6 +69,8 @@ def gather() -> dict[str, Any]:
     comparison = outputs.read_checked("metrics/compare.json", outputs.COMPARISON)
     names = list(comparison["models"])
     lock = read_lock()
+    params = params_used(lock)
+    apart = measured_apart(params, names)
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
     trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
     seconds = {name: train_seconds(name) for name in names}
@@ -82,8 +86,10 @@ def gather() -> dict[str, Any]:
         "study": read_seeds(),
         "searches": read_searches(),
         "far_points": FAR_POINTS,
-        "overfit": [name for name in names if excess_points(trained[name]) >= FAR_POINTS],
-        "underfit": find_underfit(trained),
+        "apart": apart,
+        "smoothed": [name for name in names if used_of(params).get(f"{name}.label_smoothing")],
+        "overfit": [name for name in names if name not in apart and excess_points(trained[name]) >= FAR_POINTS],
+        "underfit": find_underfit({name: each for name, each in trained.items() if name not in apart}),
         "train_seconds": seconds,
         "images_per_second": speeds,
         "machine": machine(),
@@ -92,7 +98,7 @@ def gather() -> dict[str, Any]:
         "layers": {name: outputs.read_checked(f"plots/layers/{name}.csv", outputs.LAYERS) for name in names},
         "classes": [with_interval(row) for row in outputs.read_checked("plots/per_class.csv", outputs.CLASSES)],
         "few_images": FEW_IMAGES,
-        "params": params_used(lock),
+        "params": params,
         "git": git_state(),
         "lock": lock,
         "changed": changed(names),
@@ -127,6 +133,18 @@ def with_interval(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "recall_low": low, "recall_high": high}
 
 
+def used_of(params: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the value of each parameter that the stages ran with."""
+    return {each["key"]: each["used"] for each in params}
+
+
+def measured_apart(params: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
+    """Return the models whose accuracies on training images and on others cannot be compared, and why."""
+    used = used_of(params)
+    reasons = {name: [why for key, why in APART.items() if used.get(f"{name}.{key}")] for name in names}
+    return {name: " and ".join(why) for name, why in reasons.items() if why}
+
+
 def excess_points(training: dict[str, Any]) -> float:
     """Return by how many points a model is better on its training images than on those held out."""
     return float(training["train_acc"] - training["test_acc"])
@@ -134,6 +152,8 @@ def excess_points(training: dict[str, Any]) -> float:
 
 def find_underfit(trained: dict[str, dict[str, Any]]) -> str | None:
     """Return the model that is far behind another on training images and last on those held out; None if none is."""
+    if not trained:
+        return None
     worst, best = (choose(trained, key=lambda name: trained[name]["train_acc"]) for choose in (min, max))
     behind = trained[best]["train_acc"] - trained[worst]["train_acc"] >= FAR_POINTS
     last = trained[worst]["test_acc"] == min(each["test_acc"] for each in trained.values())

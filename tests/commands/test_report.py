@@ -335,6 +335,28 @@ class TestOverfitting:
         assert "model_1 overfits" in text
         assert "the weakest on its training images" not in text
 
+    @pytest.mark.parametrize(("knob", "why"), [({"augment": ["flip"]}, "varied"), ({"ema": 0.99}, "averaged")])
+    def test_no_verdict_on_what_cannot_be_compared(
+        self, results: Path, report: Report, knob: dict[str, Any], why: str
+    ) -> None:
+        """Accuracy on varied images, or of other weights than the model's, may be low though it knows all by heart."""
+        set_keys(results / "params.yaml", {f"model_2.{key}": value for key, value in knob.items()})
+        text = text_of(report())
+        assert re.search(f"Of model_2 the two cannot be compared, since .*{why}", text)
+        assert "no model overfits" not in text
+        assert "no other model overfits" in text
+
+    def test_all_models_varied(self, results: Path, report: Report) -> None:
+        set_keys(results / "params.yaml", {f"{name}.augment": ["shift"] for name in NAMES})
+        text = text_of(report())
+        assert "model overfits" not in text
+        assert "the weakest" not in text
+
+    def test_smoothed_loss(self, results: Path, report: Report) -> None:
+        assert "Smoothed labels" not in text_of(report())
+        set_keys(results / "params.yaml", {"model_1.label_smoothing": 0.1})
+        assert "Smoothed labels make the training loss of model_1 higher" in text_of(report())
+
     def test_models_alike(self, results: Path, report: Report) -> None:
         for name in NAMES:
             edit(results / f"metrics/train/{name}.json", train_acc=84.0, test_acc=83.9)
