@@ -71,6 +71,11 @@ def test_figures_with_interval(card: Card) -> None:
     assert "| accuracy | 88.33 % (95 % interval 87.69 to 88.94) |" in card()
 
 
+def test_training_accuracy_is_no_accuracy_of_the_model(card: Card) -> None:
+    """It is a mean over batches that were varied, perhaps, and of weights that changed from one to the next."""
+    assert "| accuracy on the training images, while it learned | 88.12 % |" in card()
+
+
 def test_data_and_parameters(card: Card) -> None:
     text = card()
     for line in ("| `train` | 60,000 |", "| `model_2.lr` | `0.1` |", "| `seed` | `42` |", "| `torch` | `2.14.1` |"):
