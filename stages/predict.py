@@ -103,8 +103,8 @@ def parse_options() -> Namespace:
         "--background",
         choices=("auto", "light", "dark"),
         default="auto",
-        help="for models of FashionMNIST: what the garment lies on; auto looks at the corners. A light background is "
-        "inverted: the models know light garments on black",
+        help="for models of FashionMNIST and MNIST: what the garment or digit lies on; auto looks at the corners. A "
+        "light background is inverted: the models know light things on black",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="save a picture of the images and their classes")

@@ -21,11 +21,12 @@ from PIL import Image, ImageChops, ImageStat
 from stages.lib.base.errors import UserError, printable
 from stages.lib.source.folders import MAX_BYTES
 from stages.lib.source.idx_sets import IMAGE_SHAPE
-from stages.lib.source.pictures import bring, decode
+from stages.lib.source.pictures import bring, decode, plain_colours
 
 Background = Literal["auto", "light", "dark"]
 
 GARMENTS = ("fashion-mnist", "synthetic")  # the sources whose images are light garments on black
+DIGITS = "mnist"  # the source whose images are light digits on black; people write dark ones on white
 SIZE = (IMAGE_SHAPE[2], IMAGE_SHAPE[1])  # width, height, in Pillow's order
 LIGHT = 128  # a background of this grey or above is light
 TOLERANCE = 24  # greys this close to the background belong to it: soft shadows, the noise of JPEG
@@ -66,7 +67,7 @@ def see(
         source: where the images come from that the model was trained on.
         shape: channels, height and width of these.
         brought: how pictures were brought to that shape; empty where they were published in it.
-        background: of a garment, where that is what the model knows.
+        background: of a garment or a digit, where that is what the model knows.
 
     Raises:
         OSError, UserError: the file cannot be read as an image.
@@ -77,9 +78,11 @@ def see(
         how = "cut to the garment, shrunk and in grey" + (", inverted" if garment.inverted else "")
         return Seen(garment.pixels_HW[None], how, garment.inverted, garment.doubts)
     channels, height, width = shape
-    pixels_CHW = bring(read_picture(path), height, channels, brought.get("fit", "pad"))
-    colours = "in colour" if channels == 3 else "in grey"
-    return Seen(pixels_CHW, f"brought to {width} x {height} pixels, {colours}")
+    picture = read_picture(path)
+    inverted = source == DIGITS and _is_light(grey := plain_colours(picture).convert("L"), background)
+    pixels_CHW = bring(ImageChops.invert(grey) if inverted else picture, height, channels, brought.get("fit", "pad"))
+    how = ("in colour" if channels == 3 else "in grey") + (", inverted" if inverted else "")
+    return Seen(pixels_CHW, f"brought to {width} x {height} pixels, {how}", inverted)
 
 
 def doubt_text(path: Path, seen: Seen) -> str:
@@ -208,6 +211,11 @@ def _corner_level(image: Image.Image) -> int:
     starts = [(left, top) for left in (0, width - side) for top in (0, height - side)]
     corners = [image.crop((left, top, left + side, top + side)) for left, top in starts]
     return round(statistics.median(ImageStat.Stat(corner).median[0] for corner in corners))
+
+
+def _is_light(grey: Image.Image, background: Background) -> bool:
+    """Tell whether what a picture shows lies on a light background: as `background` says, or as its corners are."""
+    return _corner_level(grey) >= LIGHT if background == "auto" else background == "light"
 
 
 def _opposite_level(grey: Image.Image, alpha: Image.Image) -> int:

@@ -21,12 +21,12 @@ from PIL import Image, ImageDraw
 from stages.commands import draw_samples
 from stages.commands.draw_samples import Sample
 from stages.lib.base.errors import UserError
-from stages.lib.photos import Background, Garment, find_garment, preview, read_garment, read_picture
+from stages.lib.photos import Background, Garment, find_garment, preview, read_garment, read_picture, see
 from stages.lib.source.canvas import Sheet
 from stages.lib.source.garments import GARMENTS
 from stages.lib.source.idx_sets import TEST_IMAGES
 from stages.lib.source.synthetic import write_synthetic
-from tests.helpers import PROJECT, refusal
+from tests.helpers import GREY_28, PROJECT, refusal
 
 Grey = NDArray[np.uint8]
 
@@ -527,6 +527,27 @@ def test_garment_of_few_pixels() -> None:
 
 def test_transparent_ground_is_uniform() -> None:
     assert find_garment(cut_out(40, 0).resize((400, 800))).doubts == ()
+
+
+# Digits
+
+
+@pytest.mark.parametrize("size", [(28, 28), (300, 200)])
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_digit_on_paper(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+    """Models of MNIST know light digits on black: a dark one on white is seen as its negative."""
+    pictures = []
+    for name, ground, ink in (("paper.png", 255, 0), ("board.png", 0, 255)):
+        picture = Image.new("L", size, ground)
+        picture.paste(ink, (size[0] // 2, size[1] // 4, size[0] // 2 + size[0] // 9, size[1] * 3 // 4))
+        picture.convert(mode).save(tmp_path / name)
+        pictures.append(see(tmp_path / name, "mnist", GREY_28, {}))
+    paper, board = pictures
+    assert (paper.inverted, board.inverted) == (True, False)
+    assert np.array_equal(paper.pixels_CHW, board.pixels_CHW)
+    assert see(tmp_path / "board.png", "mnist", GREY_28, {}, "light").inverted
+    assert not see(tmp_path / "paper.png", "mnist", GREY_28, {}, "dark").inverted
+    assert not see(tmp_path / "paper.png", "images", GREY_28, {}).inverted
 
 
 # What people are shown
