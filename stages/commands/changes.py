@@ -20,6 +20,7 @@ from jinja2 import UndefinedError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from stages.commands.experiments import contradiction
 from stages.commands.state import changed, flat, git, git_state
 from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS
@@ -126,6 +127,7 @@ def gather(before: State, now: State) -> dict[str, Any]:
         "now": now,
         "params": differences(parameters(before), parameters(now)),
         "code_files": (git("diff", "--name-only", str(before.revision), "--", *CODE) or "").splitlines(),
+        "contradiction": contradiction(before.revision),
         "outdated": changed([row["name"] for row in models if row["now"]]),
         "same_images": test_images(before) == test_images(now),
         "images": test_images(now),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.test_changes import commit, git
+from tests.commands.test_changes import commit, git, write_results
 from tests.helpers import RunStage, set_keys
 
 PIPELINE = """
@@ -87,3 +87,15 @@ def test_experiments_of_other_commits(workspace: Path, head: str, warnings: Warn
     assert warnings() == []
     (line,) = warnings("-A")
     assert "old:" in line
+
+
+def test_report_against_such_a_commit(workspace: Path, head: str, run_stage: RunStage) -> None:
+    """Kept by `dvc exp apply` and a commit, it has the figures of an older training beside its parameters."""
+    for evaluated, told in (("a1", True), ("b2", False)):
+        write_lock("b2", evaluated)
+        write_results(workspace, {"model_1": 750}, "model_1")
+        base = commit(workspace, "Kept")
+        write_results(workspace, {"model_1": 850}, "model_1")
+        text = run_stage("commands.report", "--markdown", base).stdout
+        assert ("not of its parameters" in text) is told
+        assert ("evaluate has not run since" in text) is told
