@@ -16,7 +16,7 @@ from jinja2 import UndefinedError
 
 from stages.commands import changes, outputs
 from stages.commands.search_results import read_searches
-from stages.commands.state import changed, flat, git_state
+from stages.commands.state import changed, flat, git_state, is_of_older_code
 from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS, load_yaml
 from stages.lib import plots
@@ -27,7 +27,7 @@ from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
 from stages.lib.results.statistics import FEW_IMAGES, wilson_interval
 from stages.lib.results.summary import ABOUT, pair_text
-from studies.results import read_seeds
+from studies.results import STUDIES, read_seeds
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 # Knobs of a recipe by which its figures on training images are not those of the model that came of it.
@@ -84,6 +84,7 @@ def gather() -> dict[str, Any]:
         "trained": trained,
         "about": ABOUT,
         "study": read_seeds(),
+        "older_code": is_of_older_code(STUDIES / "seeds"),
         "searches": read_searches(),
         "far_points": FAR_POINTS,
         "apart": apart,

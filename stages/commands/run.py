@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from stages.commands.state import is_of_older_code
 from stages.commands.yaml_files import PARAMS, PIPELINE, dump_yaml, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
@@ -25,7 +26,7 @@ from stages.lib.base.params import MODEL_NAME, FetchParams, Params, load_params
 from stages.lib.base.process import cpus
 from stages.lib.results.summary import summary
 from stages.lib.source.idx_sets import RAW_FILES
-from studies.results import read_seeds
+from studies.results import STUDIES, read_seeds
 
 LOCK = Path(".dvc/tmp/run.lock")
 IN_USE = Path(".dvc/tmp/rwlock")  # which files DVC's commands are at work on
@@ -91,7 +92,8 @@ def run_pipeline() -> None:
         sys.exit(status)
     print(f"\n{summary()}")
     if study := read_seeds():
-        print(f"\nEach model with {len(study['seeds'])} seeds, by studies/seeds:", *study["sentences"], sep="\n")
+        older = ", trained by older code" if is_of_older_code(STUDIES / "seeds") else ""
+        print(f"\nEach model with {len(study['seeds'])} seeds, by studies/seeds{older}:", *study["sentences"], sep="\n")
     if synthetic:
         print(NOT_FASHION_MNIST.format(runs="ran"))
 

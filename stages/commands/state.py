@@ -10,7 +10,10 @@ from typing import Any
 
 from stages.commands.yaml_files import PARAMS, PIPELINE, load_yaml
 from stages.lib.base.errors import UserError
+from stages.lib.base.lock import read_lock
 from stages.lib.base.params import MODEL_NAME
+
+TRAINING_CODE = ("stages/lib/data", "stages/lib/learning")
 
 
 def changed(compared: list[str]) -> list[str] | None:
@@ -60,6 +63,17 @@ def older_than_read(lock: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for dep in run.get("deps", []):
             if made.get(dep["path"], dep.get("md5")) != dep.get("md5"):
                 yield stage, dep["path"]
+
+
+def is_of_older_code(study: Path) -> bool:
+    """Tell whether, by the two dvc.lock, the trainings of a study ran with other code than those of the pipeline."""
+    trainings = [run for stage, run in read_lock().items() if stage.startswith("train_")]
+    cells = read_lock(study).values()
+    now, then = (
+        {(dep["path"], dep.get("md5")) for run in runs for dep in run.get("deps", []) if dep["path"] in TRAINING_CODE}
+        for runs in (trainings, cells)
+    )
+    return bool(now and then) and now != then
 
 
 def git_state() -> dict[str, Any]:

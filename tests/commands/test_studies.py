@@ -1,10 +1,12 @@
 """`make studies`: which models there are, which trainings have changed, as many at once as there are CPUs."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from stages.commands import studies
+from stages.commands.state import is_of_older_code
 from stages.lib.base.params import load_params
 from tests.helpers import SetParams, refusal
 
@@ -64,3 +66,15 @@ def test_unknown_study(monkeypatch: pytest.MonkeyPatch) -> None:
     line = refusal(studies.parse_pipelines)
     assert "sead" in line
     assert "data_size, relu, seeds" in line
+
+
+@pytest.mark.parametrize(("code", "older"), [("a1", False), ("b2", True)])
+def test_code_of_the_study_is_older(workspace: Path, code: str, older: bool) -> None:
+    """Of code that was edited since, make run and the report would show old figures beside the new models."""
+    for folder, stage, md5 in ((workspace, "train_model_0", code), (workspace / "studies/seeds", "cell", "a1")):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dvc.yaml").write_text(f"stages: {{{stage}: {{}}}}\n")
+        deps = [{"path": "stages/lib/learning", "md5": md5}, {"path": "data/prepared", "md5": md5}]
+        stages = {f"{stage}@0" if stage == "cell" else stage: {"deps": deps}}
+        (folder / "dvc.lock").write_text(json.dumps({"stages": stages}) + "\n")
+    assert is_of_older_code(Path("studies/seeds")) is older
