@@ -137,6 +137,10 @@ def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
     if uncounted := sorted({layer.kind for layer in layers if not layer.counted}):
         what = f"{checkpoint.name} has more multiply-adds than its table says: {', '.join(uncounted)} cannot be counted"
         print(f"warning: {what}", file=sys.stderr)
+    listed = sum(layer.parameters for layer in layers)
+    if unlisted := sum(weights.numel() for weights in checkpoint.model.parameters()) - listed:
+        what = f"{checkpoint.name} may have more multiply-adds than its table says: {unlisted:,} of its weights"
+        print(f"warning: {what} are in layers that it does not call", file=sys.stderr)
     write_csv(
         path,
         ["layer", "kind", "input", "output", "how", "parameters", "multiply_adds"],

@@ -160,6 +160,17 @@ def test_exact_metrics_for_any_batch_size(
     assert seen[0]["loss"] == pytest.approx(seen[1]["loss"], rel=1e-6)
 
 
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_weights_used_by_hand(
+    trained: dict[str, nn.Module], run_stage: RunStage, write_architecture: Callable[[str], None], by_hand: bool
+) -> None:
+    """A layer whose weights a model takes, and which it does not call, is not in the table."""
+    hand = "images.flatten(1) @ self.layer.weight.T + self.layer.bias"
+    write_architecture(OURS.replace("self.layer(images.flatten(1))", hand) if by_hand else OURS)
+    save_model("model_1", "ours")
+    assert ("model_1 may have more multiply-adds than its table says" in run_stage("evaluate").stderr) is by_hand
+
+
 def test_predictions_are_in_order(trained: dict[str, nn.Module], run_stage: RunStage) -> None:
     run_stage("evaluate")
     test = load_split("data/prepared/test.safetensors")
