@@ -42,6 +42,9 @@ def main() -> None:
     names_it = "data_set" in about and about["source"] not in ("fashion-mnist", "synthetic")
     data = {key: about[key] for key in ("source", "data_set") if key == "source" or names_it}
     outcomes = {name: read_outcome(name) for name in names}
+    for name in names:
+        if params.evaluate.batch_size == params.model(name).batch_size:  # then their losses are means over the same
+            check_as_trained(name, outcomes[name].results)
     rows = [describe(name, outcomes[name]) for name in names]
     pairs = compare_pairs(outcomes)
     best, chosen_on = choose(names, by)
@@ -125,6 +128,18 @@ def check_results(
     if different:
         contradicted = f"contradicts data/predictions/{name}.safetensors in {', '.join(different)}"
         raise Outdated(f"metrics/eval/{name}.json", contradicted)
+
+
+def check_as_trained(name: str, results: dict[str, Any]) -> None:
+    """Check that a model was evaluated since it was trained: it then has the loss that its training ended with.
+
+    Raises:
+        UserError: it has another.
+    """
+    trained = read_json(f"metrics/train/{name}.json")
+    watched = results if trained["watched"] == "test" else results.get("validation", results)
+    if not math.isclose(watched["model_loss"], trained["test_loss"], rel_tol=1e-4, abs_tol=1e-5):
+        raise Outdated(f"metrics/eval/{name}.json", f"is of another training than metrics/train/{name}.json")
 
 
 def describe(name: str, outcome: Outcome) -> dict[str, Any]:

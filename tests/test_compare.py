@@ -48,7 +48,7 @@ def write_model(name: str, correct: Sequence[int], confidence: float = 0.82) -> 
     loss = -(len(correct) * math.log(confidence) + (IMAGES - len(correct)) * math.log(doubt)) / IMAGES
     results = {"model_name": arch, "model_loss": loss, "model_acc": accuracy, "loss": loss, "accuracy": accuracy}
     write_json(f"metrics/eval/{name}.json", {**results, "correct": len(correct), "images": IMAGES})
-    write_json(f"metrics/train/{name}.json", {"parameters": 7_960, "watched": "test"})
+    write_json(f"metrics/train/{name}.json", {"parameters": 7_960, "watched": "test", "test_loss": loss})
     write_csv(f"plots/curves/{name}.csv", COLUMNS, CURVE)
     write_csv(f"plots/layers/{name}.csv", ["layer", "kind", "parameters", "multiply_adds"], LAYERS[arch])
     write_behaviour(name, accuracy)
@@ -407,6 +407,18 @@ def test_predictions_of_another_model(evaluated: Path, stage_refusal: StageRefus
     folder = evaluated / "data/predictions"
     (folder / "model_1.safetensors").write_bytes((folder / "model_0.safetensors").read_bytes())
     assert "model_1.safetensors holds the predictions of model_0" in stage_refusal("compare")
+
+
+@pytest.mark.parametrize("watched", ["test", "validation"])
+def test_trained_and_not_evaluated_since(evaluated: Path, stage_refusal: StageRefusal, watched: str) -> None:
+    """As `dvc repro -s train_model_1` and then `-s compare` have it: new curves beside old figures."""
+    results = read_json("metrics/eval/model_1.json")
+    write_json("metrics/eval/model_1.json", {**results, "validation": results})
+    write_json(
+        "metrics/train/model_1.json",
+        {"parameters": 7_960, "watched": watched, "test_loss": results["model_loss"] * 1.001},
+    )
+    assert "metrics/eval/model_1.json is of another training" in stage_refusal("compare")
 
 
 def test_predictions_for_other_images(evaluated: Path, stage_refusal: StageRefusal) -> None:
