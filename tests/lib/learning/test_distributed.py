@@ -68,12 +68,19 @@ def train(prepared: Path, set_params: SetParams) -> Train:
 
 
 @pytest.mark.slow
-def test_two_processes(train: Train) -> None:
+def test_two_processes(train: Train, prepared: Path) -> None:
+    """By the parameter and by torchrun the same, and nearly what one process gives."""
     one, two = train("model_2", processes=1), train("model_2", processes=2)
     for key in ("train_loss", "test_loss"):
         assert two[key] == pytest.approx(one[key], abs=1e-4)
     for key in ("train_acc", "test_acc"):
         assert two[key] == pytest.approx(one[key], abs=0.3)
+
+    metrics = prepared / "metrics/train/model_2.json"
+    metrics.unlink()
+    # torchrun leaves a folder of logs behind
+    subprocess.run([*TORCHRUN, "model_2"], env=ENVIRONMENT | {"TMPDIR": str(prepared)}, check=True, timeout=300)
+    assert read_json(metrics) == two
 
 
 def network() -> nn.Sequential:
@@ -116,16 +123,6 @@ def test_network_that_draws(tmp_path: Path, make_split: MakeSplit) -> None:
 
 
 @pytest.mark.slow
-def test_torchrun(train: Train, prepared: Path) -> None:
-    by_parameter = train("model_2", processes=2)
-    metrics = prepared / "metrics/train/model_2.json"
-    metrics.unlink()
-    # torchrun leaves a folder of logs behind
-    subprocess.run([*TORCHRUN, "model_2"], env=ENVIRONMENT | {"TMPDIR": str(prepared)}, check=True, timeout=300)
-    assert read_json(metrics) == by_parameter
-
-
-@pytest.mark.slow
 def test_more_processes_than_images(train: Train) -> None:
     one, three = (train("model_0", processes, batch_size=47) for processes in (1, 3))  # 330 = 7 * 47 + 1
     assert three["train_loss"] == pytest.approx(one["train_loss"], abs=1e-4)
@@ -164,17 +161,22 @@ def long_training(prepared: Path, set_params: SetParams) -> Iterator[subprocess.
 
 
 @pytest.mark.slow
-def test_ctrl_c(long_training: subprocess.Popen[str], group_lives: Callable[[int], bool]) -> None:
+def test_ctrl_c(
+    long_training: subprocess.Popen[str], group_lives: Callable[[int], bool], survived: Callable[[str], None]
+) -> None:
     os.killpg(long_training.pid, signal.SIGINT)
     _, stderr = long_training.communicate(timeout=300)
     assert long_training.returncode == 130
     empty, line = stderr.splitlines()
     assert (empty, "interrupted" in line) == ("", True)
     assert not group_lives(long_training.pid)
+    survived("Ctrl-C in a training of several processes")
 
 
 @pytest.mark.slow
-def test_one_process_is_killed(long_training: subprocess.Popen[str], group_lives: Callable[[int], bool]) -> None:
+def test_one_process_is_killed(
+    long_training: subprocess.Popen[str], group_lives: Callable[[int], bool], survived: Callable[[str], None]
+) -> None:
     children = Path(f"/proc/{long_training.pid}/task/{long_training.pid}/children").read_text().split()
     trainers = [child for child in children if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
     os.kill(int(trainers[1]), signal.SIGKILL)
@@ -184,3 +186,4 @@ def test_one_process_is_killed(long_training: subprocess.Popen[str], group_lives
     assert stderr.splitlines()[0].startswith("train: process 1 of 2 ended by SIGKILL")
     assert "Traceback" not in stderr
     assert not group_lives(long_training.pid)
+    survived("kill -9 of one of several processes")
