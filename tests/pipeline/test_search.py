@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from distributed import Client
 from ruamel.yaml import YAML
 
 from stages.commands.search import shared_place
@@ -150,9 +151,13 @@ def start_cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[Calla
         worker = f"{address} --nthreads 1 --local-directory {tmp_path}"
         started = [run("dask_scheduler", f"--host 127.0.0.1 --port {port}")]
         started += [run("dask_worker", worker), run("dask_worker", worker)]
-        if not processes:
+        first = not processes
+        if first:
             started.append(run("dask_worker", worker, PYTHONPATH=str(other.parent)))
         processes[:0] = started
+        if first:
+            with Client(address, timeout=120) as client:
+                client.wait_for_workers(3, timeout=120)  # or the trials might be done before the third has come
         return address
 
     yield begin
