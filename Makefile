@@ -23,8 +23,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 # In the order of the files, not by their number of tests: some of the longest hold one test alone.
 PYTEST := python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-# Each by itself: a file of slow tests may take minutes. They wait for other processes: three at a time on two CPUs.
-SLOW := PYTEST_XDIST_AUTO_NUM_WORKERS=$(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) $(PYTEST:loadfile=loadgroup)
 SETUP := $(BIN)/.installed
 CUDA := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -70,13 +68,13 @@ bench: setup
 # The lecture's trainings take two threads each: beside other tests they would take three times as long.
 test: test-fast
 	@python -m pytest -m slow tests/test_lecture_figures.py
-	@$(SLOW) -m "slow and not fault" --ignore tests/test_lecture_figures.py
+	@$(PYTEST) -m "slow and not fault" --ignore tests/test_lecture_figures.py
 
 test-fast: check
 	@$(PYTEST) -m "not slow"
 
 faults: setup
-	@$(SLOW) -m fault
+	@$(PYTEST) -m fault
 
 coverage: setup
 	@$(PYTEST) -m "not slow" --cov --cov-report=term

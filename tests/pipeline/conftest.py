@@ -32,16 +32,6 @@ SMALL = {
 }
 
 
-SHARED = ("offline", "sweep", "with_another_lr")  # projects that several tests look at
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that look at one project in one process: it would be made again in another."""
-    for item in items:
-        for project in set(SHARED).intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(project))
-
-
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested mappings by their full names."""
     for key, value in tree.items():
