@@ -70,7 +70,8 @@ def gather() -> dict[str, Any]:
     names = list(comparison["models"])
     lock = read_lock()
     params = params_used(lock)
-    apart = measured_apart(params, names)
+    used = {each["key"]: each["used"] for each in params}
+    apart = measured_apart(used, names)
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
     trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
     seconds = {name: train_seconds(name) for name in names}
@@ -88,7 +89,7 @@ def gather() -> dict[str, Any]:
         "searches": read_searches(),
         "far_points": FAR_POINTS,
         "apart": apart,
-        "smoothed": [name for name in names if used_of(params).get(f"{name}.label_smoothing")],
+        "smoothed": [name for name in names if used.get(f"{name}.label_smoothing")],
         "overfit": [name for name in names if name not in apart and excess_points(trained[name]) >= FAR_POINTS],
         "underfit": find_underfit({name: each for name, each in trained.items() if name not in apart}),
         "train_seconds": seconds,
@@ -134,14 +135,8 @@ def with_interval(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "recall_low": low, "recall_high": high}
 
 
-def used_of(params: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the value of each parameter that the stages ran with."""
-    return {each["key"]: each["used"] for each in params}
-
-
-def measured_apart(params: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
+def measured_apart(used: dict[str, Any], names: list[str]) -> dict[str, str]:
     """Return the models whose accuracies on training images and on others cannot be compared, and why."""
-    used = used_of(params)
     reasons = {name: [why for key, why in APART.items() if used.get(f"{name}.{key}")] for name in names}
     return {name: " and ".join(why) for name, why in reasons.items() if why}
 
