@@ -11,21 +11,17 @@ import csv
 import math
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import UndefinedError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from stages.commands.experiments import contradiction
-from stages.commands.state import changed, flat, git, git_state
+from stages.commands.state import State, changed, flat, git, git_state
 from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS
 from stages.lib.base.errors import UserError, printable
-from stages.lib.base.files import parse_json
 from stages.lib.results.statistics import difference_interval, mcnemar_test, verdict
 from stages.lib.results.summary import ABOUT, pair_text
 
@@ -40,54 +36,6 @@ MOST_BYTES = 60_000  # GitHub takes comments of up to 65,536 characters
 MOST_ROWS = (200, 50, 10, 0)  # of a table, the first that makes it short enough
 LONGEST = 80  # characters of one name or value
 WORDS = re.compile(r"(?:[\w .,:+()%=-]|< )+", re.ASCII)  # mean nothing to Markdown, in the sentences that we make
-
-
-@dataclass(frozen=True)
-class State:
-    """One of the two states that are compared: a commit, or, without a revision, the files as they are."""
-
-    revision: str | None
-    name: str
-
-    def text(self, path: str) -> str | None:
-        """Return the content of a text file; None where this state lacks it."""
-        if self.revision:
-            return git("show", f"{self.revision}:{path}")
-        return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else None
-
-    def tree(self, path: str) -> dict[str, Any]:
-        """Return what a JSON or YAML file holds; nothing where this state lacks it.
-
-        Raises:
-            UserError: it holds something else.
-        """
-        text = self.text(path)
-        if text is None:
-            return {}
-        try:
-            tree = parse_json(text) if path.endswith(".json") else YAML(typ="safe", pure=True).load(text)
-        except (YAMLError, ValueError, RecursionError):
-            tree = None
-        if not isinstance(tree, dict):
-            raise UserError(f"{path} of {self.name} is damaged; compare with another commit, or mend it")
-        return tree
-
-    def metrics(self) -> dict[tuple[str, str], Any]:
-        """Return each figure and word of the metrics that git keeps, by file and key; lists are left out."""
-        if self.revision:
-            listed = (git("ls-tree", "-r", "--name-only", self.revision, "metrics") or "").splitlines()
-        else:
-            listed = [path.as_posix() for path in Path("metrics").rglob("*.json")]
-        files = sorted(path for path in listed if path.endswith(".json") and not path.startswith("metrics/timing/"))
-        leaves = {(path, key): value for path in files for key, value in flat(self.tree(path))}
-        return {key: value for key, value in leaves.items() if not isinstance(value, list)}
-
-    def picture(self, path: str) -> tuple[str, str] | None:
-        """Return the commit that has this picture, and its checksum; None where no commit has."""
-        revision = self.revision or git("rev-parse", "HEAD")
-        blob = git("rev-parse", "--verify", "--quiet", f"{revision}:{path}")
-        here = blob if self.revision else git("hash-object", "--", path)
-        return (str(revision), blob) if blob and blob == here else None
 
 
 def render(base: str, address: str | None) -> str:
@@ -127,7 +75,7 @@ def gather(before: State, now: State) -> dict[str, Any]:
         "now": now,
         "params": differences(parameters(before), parameters(now)),
         "code_files": (git("diff", "--name-only", str(before.revision), "--", *CODE) or "").splitlines(),
-        "contradiction": contradiction(before.revision),
+        "contradiction": contradiction(before),
         "outdated": changed([row["name"] for row in models if row["now"]]),
         "same_images": test_images(before) == test_images(now),
         "images": test_images(now),

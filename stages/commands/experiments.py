@@ -7,15 +7,12 @@ trial of a search, or params.yaml was edited and nothing ran, the one is not wha
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from stages.commands.state import git, older_than_read
+from stages.commands.state import State, git, older_than_read
 from stages.commands.yaml_files import PARAMS, PIPELINE
-from stages.lib.base.errors import exit_cleanly, printable
+from stages.lib.base.errors import UserError, exit_cleanly, printable
 from stages.lib.base.lock import LOCK
 
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2}/[0-9a-f]{38})/(.+)")
@@ -26,9 +23,9 @@ MOST_NAMED = 3
 def main() -> None:
     """Look at the workspace, the commit and its experiments; at all experiments where `dvc exp show` has options."""
     found: dict[str, list[str]] = {}
-    for name, revision in states(everywhere=len(sys.argv) > 1):
-        if why := contradiction(revision):
-            found.setdefault(why, []).append(name)
+    for state in states(everywhere=len(sys.argv) > 1):
+        if why := contradiction(state):
+            found.setdefault(why, []).append(state.name)
     for why, names in found.items():
         named = ", ".join(map(printable, names[:MOST_NAMED]))
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
@@ -36,19 +33,19 @@ def main() -> None:
         print(f"experiments: warning: {named}{more}: {what}: {why}", file=sys.stderr)
 
 
-def states(*, everywhere: bool) -> Iterator[tuple[str, str | None]]:
-    """Yield name and revision of what the table shows; no revision stands for the workspace."""
-    yield "workspace", None
+def states(*, everywhere: bool) -> Iterator[State]:
+    """Yield what the table shows: the workspace, the commit, experiments."""
+    yield State(None, "workspace")
     head = git("rev-parse", "HEAD") or ""
-    yield head[:7], head
+    yield State(head, head[:7])
     for line in (git("for-each-ref", "--format=%(refname)", "refs/exps") or "").splitlines():
         if (found := EXPERIMENT.fullmatch(line)) and (everywhere or found[1].replace("/", "") == head):
-            yield found[2], line
+            yield State(line, found[2])
 
 
-def contradiction(revision: str | None) -> str:
-    """Say what ran, or was edited, since the figures of a commit were made; nothing if nothing did."""
-    stages, lock, params = (tree_of(revision, path) for path in (PIPELINE, Path(LOCK), PARAMS))
+def contradiction(state: State) -> str:
+    """Say what ran, or was edited, since the figures of a state were made; nothing if nothing did."""
+    stages, lock, params = (tree_of(state, str(path)) for path in (PIPELINE, LOCK, PARAMS))
     known = stages.get("stages", {}).keys() - {AFTERWARDS}
     runs = {stage: run for stage, run in lock.get("stages", {}).items() if stage.partition("@")[0] in known}
     for stage, path in older_than_read(runs):
@@ -60,17 +57,11 @@ def contradiction(revision: str | None) -> str:
     return ""
 
 
-def tree_of(revision: str | None, path: Path) -> dict[str, Any]:
-    """Return what a YAML file holds in a commit, or here; nothing where it is missing or damaged."""
-    if revision:
-        text = git("show", f"{revision}:{path}") or ""
-    else:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    try:
-        tree = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError):
-        tree = None
-    return tree if isinstance(tree, dict) else {}
+def tree_of(state: State, path: str) -> dict[str, Any]:
+    """Return what a YAML file holds; nothing where it is missing or damaged."""
+    with suppress(UserError):
+        return state.tree(path)
+    return {}
 
 
 def value_of(tree: Any, key: str) -> Any:

@@ -5,15 +5,68 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from stages.commands.yaml_files import PARAMS, PIPELINE, load_yaml
 from stages.lib.base.errors import UserError
+from stages.lib.base.files import parse_json
 from stages.lib.base.lock import read_lock
 from stages.lib.base.params import MODEL_NAME
 
 TRAINING_CODE = ("stages/lib/data", "stages/lib/learning")
+
+
+@dataclass(frozen=True)
+class State:
+    """A commit, or, without a revision, the files as they are."""
+
+    revision: str | None
+    name: str
+
+    def text(self, path: str) -> str | None:
+        """Return the content of a text file; None where this state lacks it."""
+        if self.revision:
+            return git("show", f"{self.revision}:{path}")
+        return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else None
+
+    def tree(self, path: str) -> dict[str, Any]:
+        """Return what a JSON or YAML file holds; nothing where this state lacks it.
+
+        Raises:
+            UserError: it holds something else.
+        """
+        text = self.text(path)
+        if text is None:
+            return {}
+        try:
+            tree = parse_json(text) if path.endswith(".json") else YAML(typ="safe", pure=True).load(text)
+        except (YAMLError, ValueError, RecursionError):
+            tree = None
+        if not isinstance(tree, dict):
+            raise UserError(f"{path} of {self.name} is damaged; compare with another commit, or mend it")
+        return tree
+
+    def metrics(self) -> dict[tuple[str, str], Any]:
+        """Return each figure and word of the metrics that git keeps, by file and key; lists are left out."""
+        if self.revision:
+            listed = (git("ls-tree", "-r", "--name-only", self.revision, "metrics") or "").splitlines()
+        else:
+            listed = [path.as_posix() for path in Path("metrics").rglob("*.json")]
+        files = sorted(path for path in listed if path.endswith(".json") and not path.startswith("metrics/timing/"))
+        leaves = {(path, key): value for path in files for key, value in flat(self.tree(path))}
+        return {key: value for key, value in leaves.items() if not isinstance(value, list)}
+
+    def picture(self, path: str) -> tuple[str, str] | None:
+        """Return the commit that has this picture, and its checksum; None where no commit has."""
+        revision = self.revision or git("rev-parse", "HEAD")
+        blob = git("rev-parse", "--verify", "--quiet", f"{revision}:{path}")
+        here = blob if self.revision else git("hash-object", "--", path)
+        return (str(revision), blob) if blob and blob == here else None
 
 
 def changed(compared: list[str]) -> list[str] | None:
