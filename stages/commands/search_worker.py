@@ -31,8 +31,8 @@ STORAGE = "search"  # what a clone calls the DVC remote of a search on one machi
 PAUSES = (1, 2, 4, 8, 16, 32, 64)  # seconds between tries to reach a remote: it may be gone for a minute or two
 NO_SPACE = os.strerror(errno.ENOSPC)
 FULL = 64 * 2**20  # bytes free on a disk that counts as full after a failure: git and DVC have many words for it
-# A stage's own words, or the end of a traceback; not `model_1: ...`, nor a warning.
-STAGE_SAYS = re.compile(r"[a-z]+: (?!warning)|\w*(Error|Exception)\b")
+# A stage's own words, or the end of a traceback; not `model_1: ...`, nor a warning, nor what git says.
+STAGE_SAYS = re.compile(r"(?!error|fatal|hint|remote)[a-z]+: (?!warning)|\w*(Error|Exception)\b")
 # What DVC says of a remote that it does not reach. Of a stage that failed it says "failed to run".
 AWAY = re.compile(
     r"connect|timed? ?out|refused|reset by peer|unreachable|unavailable|resolve|resolution|stale file|endpoint",
@@ -185,9 +185,12 @@ class Clone:
         Raises:
             Unfit: a remote cannot be reached for two minutes.
         """
-        data = ["push", "--quiet", *(["--with-deps", *trial["target"]] if trial["target"] else [])]
-        experiment = ["exp", "push", "--quiet", "--no-cache", self.place["git"], trial["name"]]
-        self.patiently(lambda: self.dvc(data, experiment), "dvc push")
+        data = ["push", *(["--with-deps", *trial["target"]] if trial["target"] else [])]
+        self.patiently(lambda: self.dvc(data), "dvc push")
+        # Not `dvc exp push`: killed by the worker's end, it would leave a lock that keeps everybody from this name.
+        # Another worker may have been quicker, with the same trial at another second: then git refuses ours.
+        experiment = ["git", "push", "--quiet", self.place["git"], self.ref(trial["name"])]
+        self.patiently(lambda: self.process(experiment), "git push", lambda _: not self.pushed(trial["name"]))
 
     def git_remote(self, *arguments: str) -> str:
         """Run a git command that reaches the remote, and return what it prints."""
@@ -259,8 +262,9 @@ def remote_is_away(done: "subprocess.CompletedProcess[str]") -> bool:
 
 
 def reason_of(printed: str) -> str:
-    """Return the line that says why a command failed: the stage's own words, else DVC's."""
+    """Return the line that says why a command failed: the stage's own words, else those of DVC or git."""
     lines = [line for line in printed.splitlines() if line.strip()] or ["it printed nothing"]
     own = [line for line in lines if STAGE_SAYS.match(line)]
-    errors = [line for line in lines if line.startswith(("ERROR: ", "fatal: "))]
-    return (own or errors or lines)[-1]
+    dvcs = [line for line in lines if line.startswith("ERROR: ")]
+    gits = [line for line in lines if line.startswith(("remote: error: ", "error: ", "fatal: "))]
+    return (own[-1:] or dvcs[-1:] or gits[:1] or lines[-1:])[0]

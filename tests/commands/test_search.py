@@ -371,6 +371,8 @@ def test_fault_of_the_worker(clone_that_prints: Callable[[str], tuple[Clone, lis
         (DIVERGED, "train: the loss is nan in epoch 1"),
         ("ZeroDivisionError: mine\nERROR: failed to reproduce", "ZeroDivisionError: mine"),
         ("model_1: MLP\ntrain: warning: slow\nERROR: no space", "ERROR: no space"),
+        ("fatal: no repository\nCheck the rights", "fatal: no repository"),
+        ("remote: error: cannot lock ref\nTo /bare\nerror: failed to push some refs", "remote: error: cannot lock ref"),
         ("", "it printed nothing"),
     ],
 )

@@ -1,5 +1,6 @@
 """Searches by real workers and DVC: all trials are there once, whatever is killed or goes away meanwhile."""
 
+import json
 import re
 import socket
 import subprocess
@@ -199,6 +200,50 @@ def test_cluster_that_shares_remotes_alone(
     assert len(set(of_one.values())) == 3
     assert set(of_one.values()) == set(made.values())
     survived("search: remote and scheduler gone, other torch", 3)
+
+
+ANSWER = """
+import json, sys
+from pathlib import Path
+from stages.commands.search_worker import free_clone
+place, trial = json.loads(sys.argv[1])
+with free_clone(Path("clones"), place) as clone:
+    print(clone.answer(trial)["state"])
+"""
+SLOW_PUSH = """#!/bin/sh
+if [ "$1" = prepared ] && grep -q refs/exps/; then touch locked; sleep 2; fi
+"""
+
+
+def test_worker_killed_while_it_pushes(
+    project: Path,
+    plan: dict[str, Any],
+    tmp_path: Path,
+    environment: dict[str, str],
+    shell: Shell,
+    survived: Callable[..., None],
+) -> None:
+    bare = tmp_path / "bare.git"
+    shell(f"git init -q --bare '{bare}' && git remote add origin '{bare}'")
+    hook = bare / "hooks/reference-transaction"  # which git calls when it has locked what is pushed
+    hook.write_text(SLOW_PUSH)
+    hook.chmod(0o755)
+    read, _ = read_plan(Path("search.yaml"))
+    place = shared_place(read, Namespace(plan=Path("search.yaml"), scheduler=None)) | {"git": str(bare)}
+    shell(f"git push -q origin {place['commit']}:{place['ref']}")
+    settings = read.settings({"model_0.lr": 0.1})
+    trial = {"name": "try-000", "settings": settings, "target": ["train_model_0"], "reads": read.metrics_file}
+    answer = [sys.executable, "-c", ANSWER, json.dumps([place, trial])]
+
+    with subprocess.Popen(answer, env=environment) as worker:
+        while not (bare / "locked").exists():
+            assert worker.poll() is None
+            time.sleep(0.05)
+        worker.kill()
+    assert subprocess.run(answer, env=environment, check=True, capture_output=True, text=True).stdout == "done\n"
+    assert list(experiments(str(bare), shell)) == ["try-000"]
+    assert not list(bare.rglob("*.lock"))
+    survived("search: a worker killed while it pushes")
 
 
 @pytest.fixture
