@@ -44,6 +44,10 @@ if sys.argv[:1] == ["-m"]:
 # spinning they are slow on an idle machine. `make bench` shows it. Read when torch is imported: must stand before that.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+# oneDNN would compute with fewer digits where the CPU can, and nobody could see it in the results.
+for precision in ("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"):
+    os.environ.pop(precision, None)
+
 # They can give fewer threads than params.yaml says: oneDNN would wait for the missing ones for ever, without a word.
 for limit in ("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", "OMP_THREAD_LIMIT"):
     os.environ.pop(limit, None)

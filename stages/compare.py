@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, exit_cleanly
-from stages.lib.base.files import copy, read_json, write_csv, write_json
+from stages.lib.base.files import NOT_COUNTED, copy, read_json, write_csv, write_json
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import load_params
 from stages.lib.base.tensors import load_arrays
@@ -145,6 +145,7 @@ def check_as_trained(name: str, results: dict[str, Any]) -> None:
 def describe(name: str, outcome: Outcome) -> dict[str, Any]:
     """Return one row of the comparison: metrics on the test images, accuracy with a 95 % interval, and the costs."""
     results = outcome.results
+    parameters = read_json(f"metrics/train/{name}.json")["parameters"]
     low, high = wilson_interval(results["correct"], results["images"])
     return {
         "model": name,
@@ -157,10 +158,20 @@ def describe(name: str, outcome: Outcome) -> dict[str, Any]:
         "model_acc": results["model_acc"],
         "model_loss": results["model_loss"],
         "calibration_error_pct": calibration_error_pct(outcome.bins),
-        "parameters": read_json(f"metrics/train/{name}.json")["parameters"],
-        "multiply_adds": int(read_table(f"plots/layers/{name}.csv")["multiply_adds"].sum()),
+        "parameters": parameters,
+        "multiply_adds": multiply_adds(name, parameters),
         "file_bytes": Path(f"models/{name}.safetensors").stat().st_size,
     }
+
+
+def multiply_adds(name: str, parameters: int) -> int | None:
+    """Return the multiply-adds of all layers for one image; None where some may be missing.
+
+    Those of a layer that cannot be counted are, and those of weights that are in no layer that was called.
+    """
+    layers = read_table(f"plots/layers/{name}.csv")
+    whole = NOT_COUNTED not in set(layers["how"]) and layers["parameters"].sum() == parameters
+    return int(layers["multiply_adds"].sum()) if whole else None
 
 
 def balanced_accuracy(outcome: Outcome) -> dict[str, float]:

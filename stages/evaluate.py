@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stages.lib.base.errors import Outdated, UserError, exit_at_once, exit_cleanly
-from stages.lib.base.files import write_csv, write_json
+from stages.lib.base.files import NOT_COUNTED, write_csv, write_json
 from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import load_params
 from stages.lib.base.tensors import save_tensors
@@ -150,7 +150,7 @@ def tabulate_layers(path: str, checkpoint: Checkpoint) -> None:
                 layer.kind,
                 "x".join(map(str, layer.input_shape)),
                 "x".join(map(str, layer.output_shape)),
-                layer.shape_formula,
+                layer.shape_formula if layer.counted else NOT_COUNTED,
                 layer.parameters,
                 layer.multiply_adds,
             )

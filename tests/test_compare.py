@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from stages.compare import Outcome, balanced_accuracy, first_layers
-from stages.lib.base.files import read_json, write_csv, write_json
+from stages.lib.base.files import NOT_COUNTED, read_json, write_csv, write_json
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.learning.models import build_model, save_checkpoint
+from stages.lib.results.summary import summary
 from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import GREY_28, PROJECT, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
@@ -29,10 +30,11 @@ OUTPUTS = {
     for entry in DECLARED[kind]
 }
 LAYERS = {
-    "linear": [("layers.0", "Flatten", 0, 0), ("layers.1", "Linear", 7850, 7840), ("layers.2", "Linear", 110, 100)],
-    "mlp": [("layers.0", "Flatten", 0, 0), ("layers.1", "Linear", 7850, 7840), ("layers.3", "Linear", 110, 100)],
-    "tiny_vgg": [("block_1.0", "Conv2d", 100, 70560), ("classifier.1", "Linear", 4910, 4900)],
+    "linear": [("layers.1", "Linear", "", 7850, 7840), ("layers.2", "Linear", "", 110, 100)],
+    "mlp": [("layers.1", "Linear", "", 7850, 7840), ("layers.3", "Linear", "", 110, 100)],
+    "tiny_vgg": [("block_1.0", "Conv2d", "", 100, 70560), ("classifier.1", "Linear", "", 4910, 4900)],
 }
+LAYERS_HEADER = ["layer", "kind", "how", "parameters", "multiply_adds"]
 CURVE = [(epoch, 1 / epoch, 70.0 + epoch, 2 / epoch, 71.0 + epoch) for epoch in (1, 2, 3)]
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc"]
 
@@ -48,9 +50,12 @@ def write_model(name: str, correct: Sequence[int], confidence: float = 0.82) -> 
     loss = -(len(correct) * math.log(confidence) + (IMAGES - len(correct)) * math.log(doubt)) / IMAGES
     results = {"model_name": arch, "model_loss": loss, "model_acc": accuracy, "loss": loss, "accuracy": accuracy}
     write_json(f"metrics/eval/{name}.json", {**results, "correct": len(correct), "images": IMAGES})
-    write_json(f"metrics/train/{name}.json", {"parameters": 7_960, "watched": "test", "test_loss": loss})
+    write_json(
+        f"metrics/train/{name}.json",
+        {"parameters": sum(row[3] for row in LAYERS[arch]), "watched": "test", "test_loss": loss},
+    )
     write_csv(f"plots/curves/{name}.csv", COLUMNS, CURVE)
-    write_csv(f"plots/layers/{name}.csv", ["layer", "kind", "parameters", "multiply_adds"], LAYERS[arch])
+    write_csv(f"plots/layers/{name}.csv", LAYERS_HEADER, LAYERS[arch])
     write_behaviour(name, accuracy)
     probabilities_NK = torch.full((IMAGES, 10), doubt)
     probabilities_NK[:, 0] = confidence
@@ -224,6 +229,15 @@ def test_intervals_hold_the_accuracy(compare: Compare) -> None:
         assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
 
 
+@pytest.mark.parametrize(("how", "parameters"), [(NOT_COUNTED, 7850), ("", 7849)])
+def test_costs_not_known(compare: Compare, how: str, parameters: int) -> None:
+    """A layer that cannot be counted, or a weight that is in no layer."""
+    write_csv("plots/layers/model_0.csv", LAYERS_HEADER, [("gru", "GRU", how, parameters, 0), LAYERS["linear"][1]])
+    comparison = compare()
+    assert [row["multiply_adds"] for row in comparison["models"].values()] == [None, 7_940, 75_460]
+    assert summary().splitlines()[2].split()[-3:] == ["-"] * 3  # nor times
+
+
 def test_costs(compare: Compare) -> None:
     models = compare()["models"]
     assert [row["multiply_adds"] for row in models.values()] == [7_940, 7_940, 75_460]
@@ -304,12 +318,12 @@ def test_filters_of_any_architecture(compare: Compare, drawn: dict[str, Figure])
 @pytest.mark.parametrize(
     "layers",
     [
-        [("layers.2", "Linear", 110, 100)],  # as if it began with Linear(10, 10): no picture
-        [("flatten", "Flatten", 0, 0)],  # its weights are in no layer
+        [("layers.2", "Linear", "", 110, 100)],  # as if it began with Linear(10, 10): no picture
+        [("flatten", "Flatten", "", 0, 0)],  # its weights are in no layer
     ],
 )
-def test_no_filters(compare: Compare, drawn: dict[str, Figure], layers: list[tuple[str, str, int, int]]) -> None:
-    write_csv("plots/layers/model_0.csv", ["layer", "kind", "parameters", "multiply_adds"], layers)
+def test_no_filters(compare: Compare, drawn: dict[str, Figure], layers: list[tuple[str, str, str, int, int]]) -> None:
+    write_csv("plots/layers/model_0.csv", LAYERS_HEADER, layers)
     compare()
     assert [text.partition("\n")[0] for text in shown_filters(drawn)] == ["model_1", "model_2"]
 
@@ -361,7 +375,7 @@ def test_no_balanced_accuracy_of_equal_classes() -> None:
 @pytest.mark.parametrize(("layer", "weights"), [("layers.1", (10, 3 * 8 * 8)), ("block_1.0", (10, 3, 5, 5))])
 def test_filters_in_colour(evaluated: Path, layer: str, weights: tuple[int, ...]) -> None:
     write_json("metrics/data.json", {"source": "images", "shape": [3, 8, 8]})
-    write_csv("plots/layers/model_0.csv", ["layer", "kind", "parameters", "multiply_adds"], [(layer, "any", 1, 1)])
+    write_csv("plots/layers/model_0.csv", LAYERS_HEADER, [(layer, "any", "", 1, 1)])
     save_tensors("models/model_0.safetensors", {f"{layer}.weight": torch.ones(weights)}, {})
     _, filters = first_layers(["model_0"])["model_0"]
     assert filters.shape == (10, 3, *((8, 8) if len(weights) == 2 else (5, 5)))

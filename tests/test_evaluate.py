@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from stages.lib.base.files import read_json, sha256_of, write_text
+from stages.lib.base.files import NOT_COUNTED, read_json, sha256_of, write_text
 from stages.lib.base.tensors import load_tensors
 from stages.lib.data.datasets import Split, load_split, save_split
 from stages.lib.learning.models import build_model, save_checkpoint
+from stages.lib.results.tables import read_table
 from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import GREY_28, MakeSplit, RunStage, SetParams, StageRefusal, file_names, model_params, no_images
 
@@ -169,6 +170,16 @@ def test_weights_used_by_hand(
     write_architecture(OURS.replace("self.layer(images.flatten(1))", hand) if by_hand else OURS)
     save_model("model_1", "ours")
     assert ("model_1 may have more multiply-adds than its table says" in run_stage("evaluate").stderr) is by_hand
+
+
+def test_layer_that_cannot_be_counted(
+    trained: dict[str, nn.Module], run_stage: RunStage, write_architecture: Callable[[str], None]
+) -> None:
+    layer = OURS.replace("nn.Linear(784,", "nn.Bilinear(784, 1,")
+    write_architecture(layer.replace("flatten(1))", "flatten(1), images[:, 0, 0, :1])"))
+    save_model("model_1", "ours")
+    assert "Bilinear cannot be counted" in run_stage("evaluate").stderr
+    assert list(read_table("plots/layers/model_1.csv")["how"]) == [NOT_COUNTED]
 
 
 def test_predictions_are_in_order(trained: dict[str, nn.Module], run_stage: RunStage) -> None:

@@ -1,6 +1,9 @@
 """The training against the lecture's loop to the last bit, and the train stage from its settings to its outputs."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -349,6 +352,13 @@ def test_limits_of_openmp_change_nothing(prepared: Path, run_stage: RunStage, se
     done = run_process("train", "model_2", OMP_DYNAMIC="true", OMP_MAX_ACTIVE_LEVELS="0", OMP_THREAD_LIMIT="1")
     assert done.returncode == 0  # with any of the three it would wait for ever
     assert contents(prepared, "model_2") == first
+
+
+@pytest.mark.parametrize("variable", ["DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"])
+def test_onednn_computes_with_all_digits(variable: str) -> None:
+    seen = [sys.executable, "-c", f"import os, stages; print(os.environ.get('{variable}'))"]
+    done = subprocess.run(seen, env=os.environ | {variable: "BF16"}, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
 
 
 def test_another_seed_gives_another_model(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:

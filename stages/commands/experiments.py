@@ -13,6 +13,7 @@ from typing import Any
 from stages.commands.state import State, git, older_than_read
 from stages.commands.yaml_files import PARAMS, PIPELINE
 from stages.lib.base.errors import UserError, exit_cleanly, printable
+from stages.lib.base.inputs import value_of
 from stages.lib.base.lock import LOCK
 
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2}/[0-9a-f]{38})/(.+)")
@@ -62,13 +63,6 @@ def tree_of(state: State, path: str) -> dict[str, Any]:
     with suppress(UserError):
         return state.tree(path)
     return {}
-
-
-def value_of(tree: Any, key: str) -> Any:
-    """Return what stands under a key such as `fetch.source`; None where there is nothing."""
-    for step in key.split("."):
-        tree = tree.get(step) if isinstance(tree, dict) else None
-    return tree
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from stages.commands.templates import environment_of
-from stages.lib.base.errors import exit_at_once, exit_cleanly, printable
+from stages.lib.base.errors import Outdated, exit_at_once, exit_cleanly, printable
 from stages.lib.base.files import write_text
 from stages.lib.base.lock import recorded
 from stages.lib.base.params import load_params
@@ -58,6 +58,8 @@ def main() -> None:
     training = recorded(f"train_{checkpoint.name}", options.model).get("params", {}).get("params.yaml", {})
     seed = training.get("seed", params.seed)
     test = load_split("data/prepared/test.safetensors")
+    if test.source != checkpoint.source:
+        raise Outdated("data/prepared", f"is {test.source}, and {options.model} was trained on {checkpoint.source}")
     logits_NK = predict(checkpoint, test, params.evaluate.batch_size)
     page = render(
         {

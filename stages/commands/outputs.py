@@ -26,7 +26,8 @@ def _block(**fields: Any) -> Any:
 _ROW = _block(
     architecture=str,
     **_keys(float, "accuracy", "accuracy_low", "accuracy_high", "loss", "calibration_error_pct"),
-    **_keys(int, "parameters", "multiply_adds", "file_bytes"),
+    **_keys(int, "parameters", "file_bytes"),
+    multiply_adds=int | None,
     balanced_accuracy=(float | None, None),  # where the classes differ in their number of test images
 )
 _PAIR = _block(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.commands import explain
+from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.data.datasets import load_split
 from stages.lib.learning.devices import set_seeds
 from stages.lib.learning.feature_maps import record_outputs
@@ -442,6 +443,12 @@ def test_model_of_other_classes(trained: Path, stage_refusal: StageRefusal) -> N
     model = build_model("linear", GREY_28, HIDDEN_UNITS, 2)
     save_checkpoint(path, model, "model_0", model_params(hidden_units=HIDDEN_UNITS), no_images(("cat", "dog")))
     assert "other classes" in stage_refusal("commands.explain")
+
+
+def test_images_of_another_source(trained: Path, stage_refusal: StageRefusal) -> None:
+    tensors, about = load_tensors(trained / "data/prepared/test.safetensors")
+    save_tensors(trained / "data/prepared/test.safetensors", tensors, about | {"source": "mnist"})
+    assert "is mnist" in stage_refusal("commands.explain")
 
 
 def test_model_that_has_diverged(trained: Path, stage_refusal: StageRefusal) -> None:

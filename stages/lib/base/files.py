@@ -17,6 +17,9 @@ from typing import Any
 
 from stages.lib.base.errors import Outdated, UserError, printable
 
+# In plots/layers, how: the multiply-adds of this layer, such as a GRU, are not known.
+NOT_COUNTED = "multiply-adds not counted"
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:

@@ -72,19 +72,24 @@ def read_inputs(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, Any] |
 
     Empty where dvc.yaml has no such stage: then DVC records nothing either.
     """
-    listed = _value(_load(str(pipeline)), f"stages.{stage}") or {}
+    listed = value_of(_load(str(pipeline)), f"stages.{stage}") or {}
     known = {**(_load("params.yaml") or {}), "item": item}
 
     def filled(text: str) -> str:
-        return INTERPOLATED.sub(lambda found: str(_value(known, found[1])), text)
+        return INTERPOLATED.sub(lambda found: str(value_of(known, found[1])), text)
 
     parameters: dict[str, Any] = {}
     for entry in listed.get("params", []):
         for file, keys in entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]:
             tree = _load(file)
-            parameters |= {f"{key} in {file}": _value(tree, key) for key in map(filled, keys)}
+            parameters |= {f"{key} in {file}": value_of(tree, key) for key in map(filled, keys)}
     paths = map(filled, listed.get("deps", []))
     return parameters | {str(file): _fingerprint(file) for path in paths for file in _files(Path(path))}
+
+
+def value_of(tree: Any, key: str) -> Any:
+    """Return what stands under a key such as `fetch.source`; None where there is nothing."""
+    return reduce(lambda branch, step: branch.get(step) if isinstance(branch, dict) else None, key.split("."), tree)
 
 
 def _load(file: str) -> Any:
@@ -95,11 +100,6 @@ def _load(file: str) -> Any:
         return YAML(typ="safe", pure=True).load(Path(file))
     except (OSError, YAMLError, ValueError):
         return None
-
-
-def _value(tree: Any, key: str) -> Any:
-    """Return what stands under a key such as `fetch.source`; None where there is nothing."""
-    return reduce(lambda branch, step: branch.get(step) if isinstance(branch, dict) else None, key.split("."), tree)
 
 
 def _files(path: Path) -> list[Path]:

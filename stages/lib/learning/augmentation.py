@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from stages.lib.learning.distributed import World
 
 SHIFT = 2  # pixels at most, up or down and to either side; what comes in at the edge is black
-ERASED = 8  # pixels of a side of the square that is made black, in every other image
+ERASED = 8  # pixels of a side of the square that is made black, in every other image; at most half the image's side
 
 
 class Augmentation:
@@ -60,9 +60,10 @@ def erase(images_BCHW: Tensor, drawn_B3: Tensor) -> Tensor:
     height, width = images_BCHW.shape[2:]
     inside = []
     for drawn_B, side in ((drawn_B3[:, 0], height), (drawn_B3[:, 1], width)):
-        first_B1 = (drawn_B[:, None] * (side - ERASED + 1)).long()
+        erased = min(ERASED, side // 2)
+        first_B1 = (drawn_B[:, None] * (side - erased + 1)).long()
         place = torch.arange(side, device=images_BCHW.device)
-        inside.append((first_B1 <= place) & (place < first_B1 + ERASED))
+        inside.append((first_B1 <= place) & (place < first_B1 + erased))
     square_BHW = inside[0][:, :, None] & inside[1][:, None, :] & (drawn_B3[:, 2, None, None] < 0.5)
     return images_BCHW.masked_fill(square_BHW[:, None], 0)
 

@@ -38,7 +38,8 @@ def trace_layers(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
     counted: set[Tensor] = set()
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        fresh = set(module.parameters(recurse=False)) - counted
+        own = set(module.parameters(recurse=False))
+        fresh = own - counted
         counted.update(fresh)
         before, after = _shape(inputs[0] if inputs else None), _shape(output)
         layers.append(
@@ -50,7 +51,7 @@ def trace_layers(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
                 output_shape=after,
                 parameters=sum(weights.numel() for weights in fresh),
                 multiply_adds=multiply_adds(module, inputs, output),
-                counted=isinstance(module, COUNTED) or all(weights.ndim < 2 for weights in fresh),
+                counted=isinstance(module, COUNTED) or all(weights.ndim < 2 for weights in own),
             )
         )
 

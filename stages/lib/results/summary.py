@@ -26,9 +26,9 @@ def summary() -> str:
             **({"balanced %": f"{row['balanced_accuracy']:.2f}"} if "balanced_accuracy" in row else {}),
             "loss": f"{row['loss']:.4f}",
             "parameters": f"{row['parameters']:,}",
-            "multiply-adds": f"{row['multiply_adds']:,}",
-            "train s": time_text(train_seconds(name), ".1f"),
-            "images/s": time_text(images_per_second(name), ",.0f"),
+            "multiply-adds": number_text(row["multiply_adds"], ","),
+            "train s": number_text(train_seconds(name), ".1f"),
+            "images/s": number_text(images_per_second(name), ",.0f"),
         }
         for name, row in models.items()
     )
@@ -53,6 +53,6 @@ def pair_text(pair: dict[str, Any]) -> str:
     )
 
 
-def time_text(measured: float | None, form: str) -> str:
-    """Format a measured time or speed; a dash where nothing was measured for this model on this machine."""
-    return "-" if measured is None else f"{measured:{form}}"
+def number_text(value: float | None, form: str) -> str:
+    """Format a number; a dash where it is not known, such as a time not measured for this model on this machine."""
+    return "-" if value is None else f"{value:{form}}"

@@ -56,6 +56,12 @@ def test_erase_blackens_a_square_of_every_other_image(images_BCHW: Tensor) -> No
     assert black[:, :, -1, -1].any()
 
 
+@pytest.mark.parametrize(("height", "width", "black"), [(8, 8, 16), (5, 20, 16), (2, 2, 1)])
+def test_erase_leaves_most_of_a_small_image(height: int, width: int, black: int) -> None:
+    erased = (vary(torch.ones(IMAGES, 1, height, width), "erase") == 0).flatten(1).sum(dim=1)
+    assert set(erased.tolist()) == {0, black}
+
+
 @pytest.mark.parametrize("kind", VARY)
 def test_same_seed_same_images(images_BCHW: Tensor, kind: str) -> None:
     assert torch.equal(vary(images_BCHW, kind), vary(images_BCHW, kind))
