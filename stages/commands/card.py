@@ -16,7 +16,7 @@ from jinja2 import UndefinedError
 
 from stages.commands import outputs
 from stages.commands.changes import code, words
-from stages.commands.state import flat, older_than_read
+from stages.commands.state import flat, git, older_than_read
 from stages.commands.templates import environment_of
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import write_text
@@ -37,6 +37,8 @@ def main() -> None:
         print(f"wrote {CARD}")
     elif not CARD.is_file() or CARD.read_text(encoding="utf-8") != text:
         raise UserError(f"{CARD} is not the card of the results here; run `make card` and commit it")
+    elif git("status", "--porcelain", "--", str(CARD)):
+        raise UserError(f"{CARD} is the card of the results here, but not committed; commit it")
 
 
 def render() -> str:

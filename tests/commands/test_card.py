@@ -1,6 +1,7 @@
 """The model card: the same results give the same card, and the card says what they are."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,16 @@ def test_check(card: Card, run_stage: RunStage, stage_refusal: StageRefusal) -> 
     assert run_stage("commands.card", "--check").returncode == 0
     write_json("metrics/eval/model_2.json", {"images": 9_999, "undecided": 0, "never_predicted": []})
     assert "docs/model_card.md" in stage_refusal("commands.card", "--check")
+
+
+def test_card_that_is_not_committed(card: Card, run_stage: RunStage, stage_refusal: StageRefusal) -> None:
+    card()
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert "not committed" in stage_refusal("commands.card", "--check")
+    commit = ["git", "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-qm", "Card", "--", "docs/model_card.md"]
+    subprocess.run(["git", "add", "docs/model_card.md"], check=True)
+    subprocess.run(commit, check=True)
+    assert run_stage("commands.card", "--check").returncode == 0
 
 
 @pytest.mark.usefixtures("results")
