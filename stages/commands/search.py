@@ -25,7 +25,8 @@ from filelock import FileLock, Timeout
 
 from stages.commands.search_plan import IMAGES, Plan, read_plan
 from stages.commands.search_results import RESULTS, SEARCHES, training_params
-from stages.commands.state import checked_git, git
+from stages.commands.state import State, checked_git, git
+from stages.commands.yaml_files import PIPELINE
 from stages.lib.base.errors import UserError, exit_cleanly, printable
 from stages.lib.base.files import write_csv, write_json
 from stages.lib.base.params import load_params
@@ -107,13 +108,16 @@ def shared_place(plan: Plan, arguments: Namespace) -> dict[str, Any]:
     """Return what workers must know to make experiments of this commit, and give the commit to the git remote.
 
     Raises:
-        UserError: there are edits that are not committed, or nothing to share data by.
+        UserError: there are edits that are not committed, a stage that does not run, or nothing to share data by.
     """
     edited = [line[3:] for line in checked_git("status", "--porcelain", "--untracked-files=no").splitlines()]
     edited = [path for path in edited if Path(path) != arguments.plan]
     if edited:
         raise UserError(f"{edited[0]} has edits that are not committed, and trials start from the commit: commit first")
     commit, ref = checked_git("rev-parse", "HEAD"), f"refs/search/{plan.name}"
+    for stage, each in State(commit, "the commit").tree(str(PIPELINE)).get("stages", {}).items():
+        if each.get("frozen"):  # trials would keep its old outputs, validation images say, whatever their parameters
+            raise UserError(f"{stage} is frozen, so trials would not run it: `dvc unfreeze {stage}`, and commit")
     remote, storage = str(Path.cwd()), dvc("cache", "dir").strip()
     if arguments.scheduler:
         storage = ""

@@ -529,6 +529,16 @@ def test_edits_must_be_committed(plan_with: Callable[..., Plan], monkeypatch: py
     assert "params.yaml" in refusal(search.shared_place, plan, search.parse_arguments())
 
 
+def test_frozen_stage_is_refused(plan_with: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC would not run it: with `prepare` frozen the test images judge, for `prepare.validation` has no effect."""
+    plan = plan_with()
+    Path("dvc.yaml").write_text("stages: {prepare: {cmd: 'true', frozen: true}, evaluate: {cmd: 'true'}}\n")
+    for command in ("init --quiet", "add --all", "-c user.name=T -c user.email=t@example.com commit --quiet -m all"):
+        subprocess.run(["git", *command.split()], check=True)
+    monkeypatch.setattr("sys.argv", ["search"])
+    assert "dvc unfreeze prepare" in refusal(search.shared_place, plan, search.parse_arguments())
+
+
 def test_cluster_needs_a_storage(plan_with: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_with()
     for command in ("init --quiet", "add --all", "-c user.name=T -c user.email=t@example.com commit --quiet -m all"):
