@@ -32,6 +32,7 @@ from studies.results import STUDIES, read_seeds
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 # Knobs of a recipe by which its figures on training images are not those of the model that came of it.
 APART = {"augment": "its training images were varied at random", "ema": "its weights were averaged afterwards"}
+LEFT_OUT = "a part of its units was left out at random while it learned"  # by layers of the kind Dropout
 FAR_POINTS = 2  # a gap between two accuracies, in points of percent, that the report takes for large
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
@@ -71,7 +72,8 @@ def gather() -> dict[str, Any]:
     lock = read_lock()
     params = params_used(lock)
     used = {each["key"]: each["used"] for each in params}
-    apart = measured_apart(used, names)
+    layers = {name: outputs.read_checked(f"plots/layers/{name}.csv", outputs.LAYERS) for name in names}
+    apart = measured_apart(used, layers)
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
     trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
     seconds = {name: train_seconds(name) for name in names}
@@ -97,7 +99,7 @@ def gather() -> dict[str, Any]:
         "machine": machine(),
         "speed": speed_chart(comparison, seconds, speeds),
         "curves": {name: outputs.read_checked(f"plots/curves/{name}.csv", outputs.CURVE) for name in names},
-        "layers": {name: outputs.read_checked(f"plots/layers/{name}.csv", outputs.LAYERS) for name in names},
+        "layers": layers,
         "classes": [with_interval(row) for row in outputs.read_checked("plots/per_class.csv", outputs.CLASSES)],
         "few_images": FEW_IMAGES,
         "params": params,
@@ -135,9 +137,11 @@ def with_interval(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "recall_low": low, "recall_high": high}
 
 
-def measured_apart(used: dict[str, Any], names: list[str]) -> dict[str, str]:
+def measured_apart(used: dict[str, Any], layers: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """Return the models whose accuracies on training images and on others cannot be compared, and why."""
-    reasons = {name: [why for key, why in APART.items() if used.get(f"{name}.{key}")] for name in names}
+    reasons = {name: [why for key, why in APART.items() if used.get(f"{name}.{key}")] for name in layers}
+    for name, rows in layers.items():
+        reasons[name] += [LEFT_OUT] if any("Dropout" in row["kind"] for row in rows) else []
     return {name: " and ".join(why) for name, why in reasons.items() if why}
 
 

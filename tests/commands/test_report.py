@@ -346,6 +346,13 @@ class TestOverfitting:
         assert "no model overfits" not in text
         assert "no other model overfits" in text
 
+    def test_no_verdict_with_dropout(self, results: Path, report: Report) -> None:
+        """In training it leaves out a part of the model, which is right on fewer images than all of it."""
+        edit(results / "metrics/train/model_2.json", train_acc=80.0)
+        write_csv(results / "plots/layers/model_2.csv", LAYERS_HEADER, [("3", "Dropout2d", "10", "10", "", 0, 0)])
+        text = text_of(report())
+        assert "Of model_2 the two cannot be compared, since a part of its units was left out at random" in text
+
     def test_all_models_varied(self, results: Path, report: Report) -> None:
         set_keys(results / "params.yaml", {f"{name}.augment": ["shift"] for name in NAMES})
         text = text_of(report())
