@@ -142,7 +142,8 @@ def git_state() -> dict[str, Any]:
         "revision": revision,
         "date": date,
         "subject": subject,
-        "changes": (git("status", "--porcelain") or "").splitlines(),
+        # New files too, whatever git's configuration says: an architecture may be one.
+        "changes": (git("status", "--porcelain", "--untracked-files=normal") or "").splitlines(),
     }
 
 

@@ -109,7 +109,7 @@ def main() -> None:
 def describe_commit(clone: Path) -> str:
     """Say what is verified: the commit that is checked out, and nothing that is not committed."""
     commit = printable(checked_git("-C", str(clone), "log", "-1", "--no-show-signature", "--format=%h of %cs, %s"))
-    changes = len(checked_git("status", "--porcelain").splitlines())
+    changes = len(checked_git("status", "--porcelain", "--untracked-files=normal").splitlines())
     return f"commit {commit}" + (f"; changes that are not committed, {changes} here, are left out" if changes else "")
 
 

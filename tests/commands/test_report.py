@@ -516,6 +516,12 @@ class TestGit:
         assert "M params.yaml" in text
         assert "notes <b>.txt" in text
 
+    def test_new_files_that_git_shall_not_show(self, repository: Path, report: Report) -> None:
+        """A setting of people with large folders."""
+        git(repository, "config", "status.showUntrackedFiles", "no")
+        (repository / "notes.txt").write_text("new")
+        assert "?? notes.txt" in text_of(report())
+
     def test_repository_without_a_commit(self, results: Path, report: Report) -> None:
         git(results, "init", "--quiet")
         assert "No git repository here" in text_of(report())
