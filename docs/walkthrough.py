@@ -144,6 +144,8 @@ from stages.lecture.datasets import FashionMNIST
 train_data = FashionMNIST(train=True)
 test_data = FashionMNIST(train=False)
 print("images of", train_data.source)
+if (train_data.source, len(train_data)) != ("fashion-mnist", 60_000):
+    print("These are not the lecture's images: figures in the text, and what it says of them, do not hold for them.")
 
 # %% [markdown]
 # The first training sample is an image and a label. The image is a table of numbers from 0, black, to 1, white. Here
@@ -254,7 +256,7 @@ plt.show()
 # The same for one picture. The model is the third of the lecture, which the pipeline has trained:
 
 # %%
-from stages.lib.learning.models import load_checkpoint
+from stages.lib.learning.models import load_checkpoint, warn_if_edited
 
 picture = test_data[17][0]
 with torch.inference_mode():
@@ -1033,6 +1035,7 @@ print(f"\nconv_layer_2 bias shape: \n{conv_layer_2.bias.shape} -> [out_channels=
 start = model_2.block_1[0].weight.detach().cpu().clone()
 checkpoint = load_checkpoint("models/model_2.safetensors")
 assert (checkpoint.arch, checkpoint.settings) == ("tiny_vgg", {}), "this notebook needs the lecture's model_2"
+warn_if_edited("models/model_2.safetensors", checkpoint)  # or the curve below would be another model's
 model_2.load_state_dict(checkpoint.model.state_dict())
 trained = model_2.block_1[0].weight.detach().cpu()
 

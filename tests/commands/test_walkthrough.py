@@ -110,6 +110,28 @@ def test_committed_notebook_is_of_its_source() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "images", "said"),
+    [("mnist", 60_000, True), ("fashion-mnist", 55_000, True), ("fashion-mnist", 60_000, False)],
+)
+def test_walk_through_says_where_its_text_does_not_hold(
+    source: str, images: int, said: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says of figures is said of the lecture's: such as "these are the lecture's numbers, digit by digit"."""
+
+    class Images:
+        def __init__(self, train: bool) -> None:
+            self.source = source
+
+        def __len__(self) -> int:
+            return images
+
+    monkeypatch.setattr("stages.lecture.datasets.FashionMNIST", Images)
+    (cell,) = [cell.source for cell in read_notebook(PROJECT / SOURCE).cells if '"images of"' in cell.source]
+    exec(cell, {})
+    assert ("do not hold" in capsys.readouterr().out) is said
+
+
 def test_committed_notebook_is_small_and_of_no_machine() -> None:
     text = (PROJECT / NOTEBOOK).read_text(encoding="utf-8")
     assert len(text) < 1_000_000
