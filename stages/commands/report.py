@@ -8,6 +8,7 @@ changed since the commit BASE instead, for a pull request (changes.py).
 import argparse
 import base64
 import platform
+from collections.abc import Container
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +26,7 @@ from stages.lib.base.files import write_text
 from stages.lib.base.lock import read_lock, recorded_versions
 from stages.lib.base.timing import images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
-from stages.lib.results.statistics import FEW_IMAGES, wilson_interval
+from stages.lib.results.statistics import FEW_IMAGES, difference_interval, wilson_interval
 from stages.lib.results.summary import ABOUT, pair_text
 from studies.results import STUDIES, read_seeds
 
@@ -73,9 +74,10 @@ def gather() -> dict[str, Any]:
     params = params_used(lock)
     used = {each["key"]: each["used"] for each in params}
     layers = {name: outputs.read_checked(f"plots/layers/{name}.csv", outputs.LAYERS) for name in names}
-    apart = measured_apart(used, layers)
+    data = outputs.read_checked("metrics/data.json", outputs.DATA)
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
     trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
+    apart = not_known(trained, data["counts"]) | measured_apart(used, layers)
     seconds = {name: train_seconds(name) for name in names}
     speeds = {name: images_per_second(name) for name in names}
     return {
@@ -83,7 +85,7 @@ def gather() -> dict[str, Any]:
         "models": comparison["models"],
         "best": {"name": comparison["best"], **comparison["models"][comparison["best"]]},
         "evaluated": evaluated,
-        "data": outputs.read_checked("metrics/data.json", outputs.DATA),
+        "data": data,
         "trained": trained,
         "about": ABOUT,
         "study": read_seeds(),
@@ -93,7 +95,7 @@ def gather() -> dict[str, Any]:
         "apart": apart,
         "smoothed": [name for name in names if used.get(f"{name}.label_smoothing")],
         "overfit": [name for name in names if name not in apart and excess_points(trained[name]) >= FAR_POINTS],
-        "underfit": find_underfit({name: each for name, each in trained.items() if name not in apart}),
+        "underfit": find_underfit(trained, apart),
         "train_seconds": seconds,
         "images_per_second": speeds,
         "machine": machine(),
@@ -145,16 +147,34 @@ def measured_apart(used: dict[str, Any], layers: dict[str, list[dict[str, Any]]]
     return {name: " and ".join(why) for name, why in reasons.items() if why}
 
 
+def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int]) -> dict[str, str]:
+    """Return the models ahead on their training images by no more than chance may make, with so few images, and why."""
+    found = {}
+    for name, each in trained.items():
+        watched = each["watched"]
+        seen, unseen = (
+            (accuracy, *wilson_interval(round(accuracy / 100 * images), images))
+            for accuracy, images in ((each["train_acc"], counts["train"]), (each["test_acc"], counts.get(watched, 0)))
+        )
+        if excess_points(each) >= FAR_POINTS and difference_interval(unseen, seen)[1] <= 0:
+            found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may make them differ so far"
+    return found
+
+
 def excess_points(training: dict[str, Any]) -> float:
     """Return by how many points a model is better on its training images than on those held out."""
     return float(training["train_acc"] - training["test_acc"])
 
 
-def find_underfit(trained: dict[str, dict[str, Any]]) -> str | None:
-    """Return the model that is far behind another on training images and last on those held out; None if none is."""
-    if not trained:
+def find_underfit(trained: dict[str, dict[str, Any]], apart: Container[str]) -> str | None:
+    """Return the model that is far behind another on training images and last on those held out; None if none is.
+
+    Those `apart` are not compared on training images.
+    """
+    compared = {name: each for name, each in trained.items() if name not in apart}
+    if not compared:
         return None
-    worst, best = (choose(trained, key=lambda name: trained[name]["train_acc"]) for choose in (min, max))
+    worst, best = (choose(compared, key=lambda name: compared[name]["train_acc"]) for choose in (min, max))
     behind = trained[best]["train_acc"] - trained[worst]["train_acc"] >= FAR_POINTS
     last = trained[worst]["test_acc"] == min(each["test_acc"] for each in trained.values())
     return worst if behind and last and excess_points(trained[worst]) < FAR_POINTS else None

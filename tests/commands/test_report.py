@@ -353,6 +353,20 @@ class TestOverfitting:
         text = text_of(report())
         assert "Of model_2 the two cannot be compared, since a part of its units was left out at random" in text
 
+    def test_gap_that_chance_makes(self, results: Path, report: Report) -> None:
+        """Of 50 test images, four points are two."""
+        set_value(results / "metrics/data.json", "counts.test", 50)
+        edit(results / "metrics/train/model_2.json", train_acc=92.0, test_acc=88.0)
+        text = text_of(report())
+        assert "Of model_2 the two cannot be compared, since with 50 test images chance alone may make them" in text
+        assert "model_2 overfits" not in text
+
+    def test_weakest_of_all(self, results: Path, report: Report) -> None:
+        """One that is not compared may be weaker still on the images held out."""
+        set_keys(results / "params.yaml", {"model_2.augment": ["shift"]})
+        edit(results / "metrics/train/model_2.json", train_acc=60.0, test_acc=65.0)
+        assert "the weakest" not in text_of(report())
+
     def test_all_models_varied(self, results: Path, report: Report) -> None:
         set_keys(results / "params.yaml", {f"{name}.augment": ["shift"] for name in NAMES})
         text = text_of(report())
