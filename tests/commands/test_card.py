@@ -102,6 +102,15 @@ def test_chosen_by_validation_images(card: Card) -> None:
     assert "a little too good" not in card()
 
 
+def test_nothing_chose_among_one_model(card: Card) -> None:
+    comparison = read_json("metrics/compare.json")
+    models = {comparison["best"]: comparison["models"][comparison["best"]]}
+    write_json("metrics/compare.json", comparison | {"models": models, "pairs": []})
+    text = card()
+    assert "too good" not in text
+    assert "best of" not in text
+
+
 def test_gaps(card: Card) -> None:
     write_json("metrics/eval/model_2.json", {"images": 9, "undecided": 663, "never_predicted": ["Dress"]})
     text = card()
