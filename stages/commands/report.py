@@ -22,9 +22,9 @@ from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS, load_yaml
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
-from stages.lib.base.files import write_text
+from stages.lib.base.files import read_json, write_text
 from stages.lib.base.lock import read_lock, recorded_versions
-from stages.lib.base.timing import images_per_second, machine, train_seconds
+from stages.lib.base.timing import TIMING, images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
 from stages.lib.results.statistics import FEW_IMAGES, difference_interval, wilson_interval
 from stages.lib.results.summary import ABOUT, pair_text
@@ -98,7 +98,7 @@ def gather() -> dict[str, Any]:
         "underfit": find_underfit(trained, apart),
         "train_seconds": seconds,
         "images_per_second": speeds,
-        "machine": machine(),
+        "machine": ", with ".join([machine(), *devices(seconds, speeds)]),
         "speed": speed_chart(comparison, seconds, speeds),
         "curves": {name: outputs.read_checked(f"plots/curves/{name}.csv", outputs.CURVE) for name in names},
         "layers": layers,
@@ -194,6 +194,12 @@ def speed_chart(
     with TemporaryDirectory() as folder:
         plots.save(figure, path := Path(folder) / "speed.png")
         return picture(path, "Accuracy of each model against training time and images per second.")
+
+
+def devices(seconds: dict[str, float | None], speeds: dict[str, float | None]) -> list[str]:
+    """Return what the times that are shown were measured on, other than the processor: cuda, mps."""
+    files = [name for name, measured in seconds.items() if measured] + ["inference"] * any(speeds.values())
+    return sorted({str(read_json(TIMING / f"{file}.json").get("device", "cpu")) for file in files} - {"cpu"})
 
 
 def params_used(lock: dict[str, Any]) -> list[dict[str, Any]]:

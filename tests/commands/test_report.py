@@ -492,6 +492,14 @@ def test_without_any_time(report: Report) -> None:
 
 
 @pytest.mark.usefixtures("times")
+def test_device_is_named(results: Path, report: Report) -> None:
+    """The processor of the machine is not what trained."""
+    assert "cuda" not in text_of(report())
+    edit(results / "metrics/timing/model_2.json", device="cuda")
+    assert text_of(report()).count(f"{machine()}, with cuda") == 2
+
+
+@pytest.mark.usefixtures("times")
 def test_machine_is_named(report: Report) -> None:
     assert machine() in text_of(report())
 
