@@ -21,10 +21,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from stages.commands.state import older_than_read
 from stages.commands.templates import environment_of
 from stages.lib.base.errors import Outdated, exit_at_once, exit_cleanly, printable
 from stages.lib.base.files import write_text
-from stages.lib.base.lock import recorded
+from stages.lib.base.lock import read_lock, recorded
 from stages.lib.base.params import load_params
 from stages.lib.data.datasets import Split, load_split
 from stages.lib.learning.devices import set_seeds
@@ -55,11 +56,15 @@ def main() -> None:
     checkpoint = load_checkpoint(options.model)
     photos = [photo(path, checkpoint, options.background) for path in options.image]
     warn_if_edited(options.model, checkpoint)
-    training = recorded(f"train_{checkpoint.name}", options.model).get("params", {}).get("params.yaml", {})
+    stage = f"train_{checkpoint.name}"
+    run = recorded(stage, options.model)
+    training = run.get("params", {}).get("params.yaml", {})
     seed = training.get("seed", params.seed)
     test = load_split("data/prepared/test.safetensors")
     if test.source != checkpoint.source:
         raise Outdated("data/prepared", f"is {test.source}, and {options.model} was trained on {checkpoint.source}")
+    if run and (stage, "data/prepared") in older_than_read(read_lock()):
+        raise Outdated("data/prepared", f"is newer than {options.model}, which may know its test images from training")
     logits_NK = predict(checkpoint, test, params.evaluate.batch_size)
     page = render(
         {

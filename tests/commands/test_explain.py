@@ -451,6 +451,17 @@ def test_images_of_another_source(trained: Path, stage_refusal: StageRefusal) ->
     assert "is mnist" in stage_refusal("commands.explain")
 
 
+def test_images_split_anew(trained: Path, stage_refusal: StageRefusal) -> None:
+    """After `dvc repro prepare` alone, the model may have been trained on what are test images now."""
+    lock_training(trained / "models/model_2.safetensors", "model_2", "")
+    lock = json.loads(Path("dvc.lock").read_text())
+    lock["stages"]["train_model_2"]["deps"].append({"path": "data/prepared", "md5": "old.dir"})
+    lock["stages"]["prepare"] = {"outs": [{"path": "data/prepared", "md5": "new.dir"}]}
+    Path("dvc.lock").write_text(json.dumps(lock) + "\n")
+    Path("dvc.yaml").write_text("stages: {prepare: {cmd: 'true'}, train_model_2: {cmd: 'true'}}\n")
+    assert "data/prepared is newer" in stage_refusal("commands.explain", "--model", "model_2")
+
+
 def test_model_that_has_diverged(trained: Path, stage_refusal: StageRefusal) -> None:
     model = build_model("linear", GREY_28, HIDDEN_UNITS, 10)
     nn.init.constant_(model.get_parameter("layers.1.bias"), float("nan"))
