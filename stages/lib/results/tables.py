@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.lib.base.errors import Outdated
 
-TEXT = {"layer"}  # the layers of an nn.Sequential are called 0, 1.0, 1.10: no numbers
+TEXT = {"layer", "class"}  # names that may look like numbers: layers 0, 1.0, 1.10 of an nn.Sequential; a class 007
 
 
 def read_table(path: str) -> pd.DataFrame:

@@ -15,9 +15,10 @@ from tests.helpers import refusal
     [
         (["epoch", "loss"], [[1, 0.1 + 0.2], [2, 1e-17], [3, 0.47663894295692444]]),
         (["layer", "parameters"], [["0", 1], ["1.1", 2], ["1.10", 3]]),  # names, not numbers
+        (["class", "images"], [["007", 1], ["1.10", 2], ["1_0", 3]]),  # of part numbers, say
         (["kind", "how"], [["None", ""], ["NA", "kernel 3"]]),  # not missing values
     ],
-    ids=["digits", "layers", "words"],
+    ids=["digits", "layers", "classes", "words"],
 )
 def test_table_comes_back(tmp_path: Path, header: list[str], rows: list[list[Any]]) -> None:
     write_csv(tmp_path / "a.csv", header, rows)
