@@ -102,7 +102,7 @@ def main() -> None:
         again = "`dvc repro` makes them again, those of studies `make studies`; then commit"
         print(describe_versions(lock) if run else again)
     elif outdated:
-        raise UserError("dvc.lock does not match: dvc unfreeze what is frozen, run dvc repro, commit it")
+        raise UserError("dvc.lock does not match: see above; unfreeze or show what is hidden, run dvc repro, commit it")
     sys.exit(EXIT_STATUS[worst])
 
 
@@ -236,7 +236,7 @@ def judge_committed(promises: dict[str, Promise]) -> dict[str, Verdict]:
 
 
 def find_outdated(clone: Path) -> list[str]:
-    """Return what DVC says of the stages that it would run in `clone`, or does not look at: it needs no data for that.
+    """Return what DVC would run in `clone`, and what it does not look at: frozen stages, hidden code. Needs no data.
 
     Raises:
         UserError: DVC cannot tell.
@@ -244,7 +244,12 @@ def find_outdated(clone: Path) -> list[str]:
     done = dry_run(clone, PIPELINE)
     if done.returncode != 0:
         raise UserError(f"dvc.lock does not match the committed pipeline; DVC says: {' '.join(done.stderr.split())}")
-    return re.findall(r".*(?:Running stage|is frozen).*", done.stdout + done.stderr)
+    code = [str(file.relative_to(clone)) for file in sorted((clone / "stages").rglob("*.py"))]
+    hidden = ask_dvc(clone, "check-ignore", *code).stdout.splitlines() if code else []
+    return [
+        *re.findall(r".*(?:Running stage|is frozen).*", done.stdout + done.stderr),
+        *(f"{path} is hidden by .dvcignore: when it is edited, DVC runs nothing" for path in hidden),
+    ]
 
 
 def find_old_studies(clone: Path) -> list[str]:
@@ -256,7 +261,12 @@ def find_old_studies(clone: Path) -> list[str]:
 
 def dry_run(clone: Path, pipeline: Path) -> "subprocess.CompletedProcess[str]":
     """Ask DVC what it would run of a pipeline."""
-    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry", str(pipeline)]
+    return ask_dvc(clone, "repro", "--allow-missing", "--dry", str(pipeline))
+
+
+def ask_dvc(clone: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of DVC in `clone` that changes nothing."""
+    command = [sys.executable, "-m", "dvc", *arguments]
     return subprocess.run(command, cwd=clone, capture_output=True, text=True, encoding="utf-8", check=False)
 
 

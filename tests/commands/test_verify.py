@@ -303,6 +303,16 @@ class TestWithoutRunning:
         done = run_stage("commands.verify", "--no-run")
         assert (done.returncode, "Running stage 'make'" in done.stdout) == (1, True)
 
+    def test_code_that_dvc_does_not_see(self, clone: Path, run_stage: RunStage) -> None:
+        for path, text in (("stages/train.py", ""), ("stages/lib/steps.py", ""), (".dvcignore", "steps.py\n")):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(text)
+        subprocess.run(["git", "add", "."], check=True)
+        commit()
+        done = run_stage("commands.verify", "--no-run")
+        assert done.returncode == 1
+        assert re.findall(r"(\S+) is hidden", done.stdout) == ["stages/lib/steps.py"]
+
     def test_lock_that_is_not_committed(self, clone: Path, run_stage: RunStage) -> None:
         """The commit alone counts: what is here may match it or not."""
         lock = Path("dvc.lock").read_text()
