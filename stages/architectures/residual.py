@@ -63,23 +63,21 @@ class Residual(nn.Module):
         widths: Sequence[int],
         blocks: Sequence[int],
         convolution: Convolution,
+        late_pooling: bool,
         mirror: bool,
     ) -> None:
         super().__init__()
         self.mirror = mirror
         widen = separable if convolution == "separable" else plain
         # Pooled before it is normalized: a quarter of the pixels to normalize.
-        layers: list[nn.Module] = [
-            nn.Conv2d(input_shape[0], hidden_units, 3, padding=1, bias=False),
-            nn.MaxPool2d(2),
-            nn.BatchNorm2d(hidden_units),
-            nn.ReLU(inplace=True),
-        ]
+        first: list[nn.Module] = [nn.Conv2d(input_shape[0], hidden_units, 3, padding=1, bias=False)]
+        first += [nn.BatchNorm2d(hidden_units)] if late_pooling else [nn.MaxPool2d(2), nn.BatchNorm2d(hidden_units)]
+        layers = [*first, nn.ReLU(inplace=True)]
         channels = hidden_units
         for stage, (maps, count) in enumerate(zip(widths, blocks, strict=True)):
-            pooling = [nn.MaxPool2d(2)] if stage else []
-            layers += [*pooling, widen(channels, maps), nn.ReLU(inplace=True)]
-            layers += [Block(maps, convolution) for _ in range(count)]
+            widened, halved = [widen(channels, maps)], [nn.MaxPool2d(2)] if late_pooling or stage else []
+            layers += [*widened, *halved] if late_pooling else [*halved, *widened]
+            layers += [nn.ReLU(inplace=True), *(Block(maps, convolution) for _ in range(count))]
             channels = maps
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(channels, num_classes)
@@ -104,6 +102,7 @@ def build(
     widths: Sequence[int] = (32, 45),
     blocks: Sequence[int] = (1, 2),
     convolution: Convolution = "separable",
+    late_pooling: bool = False,
     mirror: bool = False,
 ) -> nn.Module:
     """Return the network with `hidden_units` maps after its first convolution.
@@ -115,6 +114,8 @@ def build(
         widths: number of maps in each stage.
         blocks: number of residual blocks in each stage, after the convolution that widens.
         convolution: of the stages; separable takes fewer parameters, plain less time for as many.
+        late_pooling: whether a stage halves its maps after the convolution that widens, not before: more accurate for
+            as many parameters, and nearly twice the work.
         mirror: whether the answer, in evaluation, is the mean for an image and its mirror image; twice the work.
     """
-    return Residual(input_shape, hidden_units, num_classes, widths, blocks, convolution, mirror)
+    return Residual(input_shape, hidden_units, num_classes, widths, blocks, convolution, late_pooling, mirror)

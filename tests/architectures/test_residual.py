@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from stages.architectures.residual import Block, plain, separable
+from stages.lib.learning.layers import trace_layers
 from stages.lib.learning.models import build_model
 from tests.helpers import GREY_28, refusal
 
@@ -21,9 +22,19 @@ def test_weights_of_a_separable_convolution() -> None:
 
 
 @pytest.mark.parametrize("shape", [GREY_28, (3, 64, 64), (1, 4, 4), (3, 5, 31)])
-@pytest.mark.parametrize("settings", [{}, {"convolution": "plain"}, {"widths": [8], "blocks": [0]}, {"mirror": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"convolution": "plain"}, {"widths": [8], "blocks": [0]}, {"mirror": True}, {"late_pooling": True}]
+)
 def test_shapes_and_settings(shape: tuple[int, int, int], settings: dict[str, Any]) -> None:
     assert build_model("residual", shape, 4, 3, settings)(torch.rand(2, *shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("late_pooling", [False, True])
+def test_late_pooling_gives_each_convolution_more_pixels(late_pooling: bool) -> None:
+    settings = {"widths": [8, 8], "blocks": [1, 1], "convolution": "plain", "late_pooling": late_pooling}
+    layers = trace_layers(build_model("residual", GREY_28, 4, 10, settings), GREY_28)
+    sides = [layer.output_shape[-1] for layer in layers if layer.kind == "Conv2d"]
+    assert sides == ([28, 28, 14, 14, 14, 7, 7] if late_pooling else [28, 14, 14, 14, 7, 7, 7])
 
 
 def test_a_block_is_a_way_past_its_layers() -> None:
