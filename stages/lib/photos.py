@@ -71,12 +71,14 @@ def see(
 
     Raises:
         OSError, UserError: the file cannot be read as an image.
-        UserError: it shows nothing but one colour, where a garment should be.
+        UserError: it shows nothing but one colour, where a garment should be; a background where none is looked for.
     """
     if source in GARMENTS:
         garment = read_garment(path, background)
         how = "cut to the garment, shrunk and in grey" + (", inverted" if garment.inverted else "")
         return Seen(garment.pixels_HW[None], how, garment.inverted, garment.doubts)
+    if source != DIGITS and background != "auto":
+        raise UserError("--background is for models of garments and digits; this one takes pictures as they are")
     channels, height, width = shape
     picture = read_picture(path)
     inverted = source == DIGITS and _is_light(grey := plain_colours(picture).convert("L"), background)

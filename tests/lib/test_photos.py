@@ -550,6 +550,11 @@ def test_digit_on_paper(tmp_path: Path, size: tuple[int, int], mode: str) -> Non
     assert not see(tmp_path / "paper.png", "images", GREY_28, {}).inverted
 
 
+def test_background_where_none_is_looked_for(tmp_path: Path) -> None:
+    Image.new("L", (9, 9)).save(tmp_path / "pet.png")
+    assert "--background" in refusal(see, tmp_path / "pet.png", "images", GREY_28, {}, "light")
+
+
 # What people are shown
 
 
