@@ -69,14 +69,17 @@ class Residual(nn.Module):
         super().__init__()
         self.mirror = mirror
         widen = separable if convolution == "separable" else plain
-        # Pooled before it is normalized: a quarter of the pixels to normalize.
-        first: list[nn.Module] = [nn.Conv2d(input_shape[0], hidden_units, 3, padding=1, bias=False)]
-        first += [nn.BatchNorm2d(hidden_units)] if late_pooling else [nn.MaxPool2d(2), nn.BatchNorm2d(hidden_units)]
-        layers = [*first, nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [nn.Conv2d(input_shape[0], hidden_units, 3, padding=1, bias=False)]
+        if not late_pooling:  # before it is normalized: a quarter of the pixels to normalize
+            layers.append(nn.MaxPool2d(2))
+        layers += [nn.BatchNorm2d(hidden_units), nn.ReLU(inplace=True)]
         channels = hidden_units
         for stage, (maps, count) in enumerate(zip(widths, blocks, strict=True)):
-            widened, halved = [widen(channels, maps)], [nn.MaxPool2d(2)] if late_pooling or stage else []
-            layers += [*widened, *halved] if late_pooling else [*halved, *widened]
+            if stage and not late_pooling:
+                layers.append(nn.MaxPool2d(2))
+            layers.append(widen(channels, maps))
+            if late_pooling:
+                layers.append(nn.MaxPool2d(2))
             layers += [nn.ReLU(inplace=True), *(Block(maps, convolution) for _ in range(count))]
             channels = maps
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from stages.commands.search_plan import IMAGES, Plan, read_plan
 from stages.commands.search_results import RESULTS, SEARCHES, training_params
-from stages.commands.state import State, checked_git, git
+from stages.commands.state import State, checked_git, frozen, git
 from stages.commands.yaml_files import PIPELINE
 from stages.lib.base.errors import UserError, exit_cleanly, printable
 from stages.lib.base.files import write_csv, write_json
@@ -115,9 +115,9 @@ def shared_place(plan: Plan, arguments: Namespace) -> dict[str, Any]:
     if edited:
         raise UserError(f"{edited[0]} has edits that are not committed, and trials start from the commit: commit first")
     commit, ref = checked_git("rev-parse", "HEAD"), f"refs/search/{plan.name}"
-    for stage, each in State(commit, "the commit").tree(str(PIPELINE)).get("stages", {}).items():
-        if each.get("frozen"):  # trials would keep its old outputs, validation images say, whatever their parameters
-            raise UserError(f"{stage} is frozen, so trials would not run it: `dvc unfreeze {stage}`, and commit")
+    for stage in frozen(State(commit, "the commit").tree(str(PIPELINE))):
+        # Trials would keep its old outputs, validation images say, whatever their parameters.
+        raise UserError(f"{stage} is frozen, so trials would not run it: `dvc unfreeze {stage}`, and commit")
     remote, storage = str(Path.cwd()), dvc("cache", "dir").strip()
     if arguments.scheduler:
         storage = ""

@@ -82,8 +82,7 @@ def changed(compared: list[str]) -> list[str] | None:
         return None
     models = {key for key in load_yaml(PARAMS) if MODEL_NAME.fullmatch(str(key))}
     names = {f"{model} in params.yaml" for model in models ^ set(compared)}
-    pipeline = load_yaml(PIPELINE)["stages"]
-    names |= {f"{stage}, which is frozen" for stage, each in pipeline.items() if each.get("frozen")}
+    names |= {f"{stage}, which is frozen" for stage in frozen(load_yaml(PIPELINE))}
     for stage, changes in stages.items():
         for change in changes:
             if change == "changed command":
@@ -93,6 +92,11 @@ def changed(compared: list[str]) -> list[str] | None:
                     names |= {f"{key} in {path}" for key in state} if isinstance(state, dict) else set()
                     names |= {path} if state == "modified" else set()
     return sorted(names)
+
+
+def frozen(pipeline: dict[str, Any]) -> list[str]:
+    """Return the stages that DVC keeps from running, whatever has changed; `pipeline` is what dvc.yaml holds."""
+    return [stage for stage, each in pipeline.get("stages", {}).items() if each.get("frozen")]
 
 
 def dvc_status(*pipelines: str | Path) -> dict[str, list[Any]]:

@@ -519,10 +519,15 @@ def test_no_scheduler(plan_with: Callable[..., Plan], monkeypatch: pytest.Monkey
     assert "tcp://127.0.0.1:1" in refusal(connect)
 
 
-def test_edits_must_be_committed(plan_with: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_with()
+def commit_all() -> None:
+    """Make the current folder a repository with one commit."""
     for command in ("init --quiet", "add --all", "-c user.name=T -c user.email=t@example.com commit --quiet -m all"):
         subprocess.run(["git", *command.split()], check=True)
+
+
+def test_edits_must_be_committed(plan_with: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_with()
+    commit_all()
     monkeypatch.setattr("sys.argv", ["search"])
     with Path("params.yaml").open("a") as file:
         file.write("# an edit\n")
@@ -533,16 +538,14 @@ def test_frozen_stage_is_refused(plan_with: Callable[..., Plan], monkeypatch: py
     """DVC would not run it: with `prepare` frozen the test images judge, for `prepare.validation` has no effect."""
     plan = plan_with()
     Path("dvc.yaml").write_text("stages: {prepare: {cmd: 'true', frozen: true}, evaluate: {cmd: 'true'}}\n")
-    for command in ("init --quiet", "add --all", "-c user.name=T -c user.email=t@example.com commit --quiet -m all"):
-        subprocess.run(["git", *command.split()], check=True)
+    commit_all()
     monkeypatch.setattr("sys.argv", ["search"])
     assert "dvc unfreeze prepare" in refusal(search.shared_place, plan, search.parse_arguments())
 
 
 def test_cluster_needs_a_storage(plan_with: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_with()
-    for command in ("init --quiet", "add --all", "-c user.name=T -c user.email=t@example.com commit --quiet -m all"):
-        subprocess.run(["git", *command.split()], check=True)
+    commit_all()
     monkeypatch.setattr("sys.argv", ["search", "--scheduler", "tcp://127.0.0.1:1"])
     monkeypatch.setattr(search, "dvc", lambda *_: "")
     assert "dvc remote add" in refusal(search.shared_place, plan, search.parse_arguments())
