@@ -81,8 +81,12 @@ def see(
         raise UserError("--background is for models of garments and digits; this one takes pictures as they are")
     channels, height, width = shape
     picture = read_picture(path)
-    inverted = source == DIGITS and _is_light(grey := plain_colours(picture).convert("L"), background)
-    pixels_CHW = bring(ImageChops.invert(grey) if inverted else picture, height, channels, brought.get("fit", "pad"))
+    inverted = False
+    if source == DIGITS:
+        grey = plain_colours(picture).convert("L")
+        inverted = _ground_level(_corner_level(grey), background) >= LIGHT
+        picture = ImageChops.invert(grey) if inverted else grey
+    pixels_CHW = bring(picture, height, channels, brought.get("fit", "pad"))
     how = ("in colour" if channels == 3 else "in grey") + (", inverted" if inverted else "")
     return Seen(pixels_CHW, f"brought to {width} x {height} pixels, {how}", inverted)
 
@@ -148,12 +152,7 @@ def find_garment(picture: Image.Image, background: Background = "auto") -> Garme
     """
     grey, alpha = _grey_and_alpha(picture)
     outline = alpha if alpha is not None and _corner_level(alpha) < LIGHT else None  # of a garment that is cut out
-    ground = _opposite_level(grey, outline) if outline else _corner_level(grey)
-    if background == "light" and ground < LIGHT:
-        ground = 255
-    elif background == "dark" and ground >= LIGHT:
-        ground = 0
-
+    ground = _ground_level(_opposite_level(grey, outline) if outline else _corner_level(grey), background)
     keep_as_is = grey.size == SIZE
     if keep_as_is:  # black or white and nothing between, so that no pixel is stretched
         ground = 255 if ground >= LIGHT else 0
@@ -215,9 +214,13 @@ def _corner_level(image: Image.Image) -> int:
     return round(statistics.median(ImageStat.Stat(corner).median[0] for corner in corners))
 
 
-def _is_light(grey: Image.Image, background: Background) -> bool:
-    """Tell whether what a picture shows lies on a light background: as `background` says, or as its corners are."""
-    return _corner_level(grey) >= LIGHT if background == "auto" else background == "light"
+def _ground_level(seen: int, background: Background) -> int:
+    """Return the grey of the background: the one that was seen, or white or black where `background` overrules it."""
+    if background == "light" and seen < LIGHT:
+        return 255
+    if background == "dark" and seen >= LIGHT:
+        return 0
+    return seen
 
 
 def _opposite_level(grey: Image.Image, alpha: Image.Image) -> int:
