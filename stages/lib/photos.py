@@ -179,9 +179,7 @@ def find_garment(picture: Image.Image, background: Background = "auto") -> Garme
 
 def preview(picture: Image.Image, longest: int = 400) -> NDArray[np.uint8]:
     """Shrink a picture to at most `longest` pixels a side, `[H, W, 3]`; what is transparent becomes light grey."""
-    if picture.mode.startswith("I"):
-        picture = _grey_and_alpha(picture)[0]
-    small = picture.convert("RGBA")
+    small = (plain_colours(picture) if picture.mode.startswith("I") else picture).convert("RGBA")
     small.thumbnail((longest, longest))
     canvas = Image.new("RGBA", small.size, (221, 221, 221, 255))
     return np.asarray(Image.alpha_composite(canvas, small).convert("RGB"))
@@ -189,11 +187,10 @@ def preview(picture: Image.Image, longest: int = 400) -> NDArray[np.uint8]:
 
 def _grey_and_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Return the picture in grey and, if it can be transparent, its opacity: both in 8 bits."""
-    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip
-        levels_HW = np.asarray(picture)
+    if picture.mode.startswith("I"):  # 16 bits of grey
         transparent = picture.info.get("transparency")  # one level that stands for "nothing here"
-        alpha = None if transparent is None else Image.fromarray(np.uint8(255) * (levels_HW != transparent))
-        return Image.fromarray((levels_HW >> 8).clip(0, 255).astype(np.uint8)), alpha
+        alpha = None if transparent is None else Image.fromarray(np.uint8(255) * (np.asarray(picture) != transparent))
+        return plain_colours(picture), alpha
     if not picture.has_transparency_data:
         return picture.convert("L"), None
     if picture.mode != "RGBA":
