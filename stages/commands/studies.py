@@ -7,15 +7,16 @@ the same time as there are CPUs, each on one thread. `dvc repro studies/NAME/dvc
 import sys
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from stages.commands.run import alone_in_this_folder, dvc
 from stages.commands.state import dvc_status
+from stages.commands.yaml_files import STUDY_PIPELINES
 from stages.lib.base.errors import UserError, exit_cleanly
 from stages.lib.base.files import write_text
 from stages.lib.base.params import Params, load_params
 from stages.lib.base.process import cpus
 from studies.record import MODELS
-from studies.results import STUDIES
 
 
 def main() -> None:
@@ -62,14 +63,14 @@ def train_cells(cells: list[str]) -> int:
 
 def parse_pipelines() -> list[str]:
     """Return the dvc.yaml of each study named on the command line, or of all."""
-    known = sorted(path.parent.name for path in STUDIES.glob("*/dvc.yaml"))
+    known = {path.parent.name: str(path) for path in sorted(Path().glob(STUDY_PIPELINES))}
     parser = ArgumentParser(prog="python -m stages.commands.studies", description="Run the studies.")
     parser.add_argument("study", nargs="*", help=f"one of {', '.join(known)}; all unless given")
     names = parser.parse_args().study or known
     for name in names:
         if name not in known:
             raise UserError(f"there is no study {name!r}; there are: {', '.join(known)}")
-    return [f"{STUDIES}/{name}/dvc.yaml" for name in names]
+    return [known[name] for name in names]
 
 
 if __name__ == "__main__":

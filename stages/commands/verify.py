@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.commands.state import checked_git
-from stages.commands.yaml_files import PIPELINE
+from stages.commands.yaml_files import PIPELINE, STUDY_PIPELINES
 from stages.lib.base.errors import NO_WAY_BACK, UserError, exit_cleanly, printable
 from stages.lib.base.files import md5_of
 from stages.lib.base.lock import read_lock, recorded_versions
@@ -44,7 +44,6 @@ NOT_AS_RECORDED = (CHANGED, "what is committed, or in DVC's cache, is not what d
 NOT_IN_LOCK = (CHANGED, "dvc.lock as committed does not know it")
 # What git keeps of what stages wrote, and nothing else: folders, and files of the studies.
 RESULTS = ("metrics", "plots", "studies/*.json", "studies/*.csv", "studies/*.png")
-STUDIES = "studies/*/dvc.yaml"  # pipelines of many trainings: looked at, and not run again
 RELATIVE_TOLERANCE = 0.02  # of each number; sums round differently on another processor, and training amplifies that
 MOST_DIFFERENT = 0.05  # proportion of the entries that may lie beyond it
 FARTHEST = 0.2  # relative, of a number in a JSON file: none may lie beyond this, and no word may differ
@@ -147,7 +146,7 @@ def read_promises(clone: Path, lock: dict[str, Any]) -> dict[str, Promise]:
 
 def read_studies(clone: Path) -> dict[str, Promise]:
     """Return what the studies promise of their cells and results; paths in their dvc.lock are those of the project."""
-    locks = [read_lock(file.parent) for file in sorted(clone.glob(STUDIES))]
+    locks = [read_lock(file.parent) for file in sorted(clone.glob(STUDY_PIPELINES))]
     return {path: promise for lock in locks for path, promise in read_promises(clone, lock).items()}
 
 
@@ -254,7 +253,7 @@ def find_outdated(clone: Path) -> list[str]:
 
 def find_old_studies(clone: Path) -> list[str]:
     """Return the studies of which DVC would run something again, or for which it fails: it looks for data there."""
-    pipelines = sorted(file.relative_to(clone) for file in clone.glob(STUDIES))
+    pipelines = sorted(file.relative_to(clone) for file in clone.glob(STUDY_PIPELINES))
     runs = {str(pipeline.parent): dry_run(clone, pipeline) for pipeline in pipelines}
     return [study for study, done in runs.items() if done.returncode or "Running stage" in done.stdout]
 

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from stages.lib.base.params import read_yaml
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
+STUDY_PIPELINES = "studies/*/dvc.yaml"  # of many trainings each
 
 
 def load_yaml(path: Path) -> Any:
