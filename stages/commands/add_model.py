@@ -25,11 +25,11 @@ def main() -> None:
     name, arch = parse_arguments()
     params, pipeline = load_yaml(PARAMS), load_yaml(PIPELINE)
     check(name, arch, pipeline)
-    block, stages = read_lines(PARAMS), read_lines(PIPELINE)
-    new = [new_stage(pipeline, name, stages), *new_dependencies(pipeline, name, stages)]
+    old_params, old_pipeline = read_lines(PARAMS), read_lines(PIPELINE)
+    new = [new_stage(pipeline, name, old_pipeline), *new_dependencies(pipeline, name, old_pipeline)]
     edits = {
-        PARAMS: (block, insert(block, [new_block(params, name, arch, block)])),
-        PIPELINE: (stages, insert(stages, new)),
+        PARAMS: (old_params, insert(old_params, [new_block(params, name, arch, old_params)])),
+        PIPELINE: (old_pipeline, insert(old_pipeline, new)),
     }
     for path, (before, after) in edits.items():
         write_text(path, "".join(after))
@@ -39,16 +39,17 @@ def main() -> None:
 
 
 def check(name: str, arch: str, pipeline: Any) -> None:
-    """Refuse a name that is taken or no model's, and an architecture that is not there.
+    """Refuse a name that is taken or no model's, an architecture that is not there, a project without any model.
 
     Raises:
         UserError: says which.
     """
     if not MODEL_NAME.fullmatch(name):
         raise UserError(f"NAME is {name!r}; models are called model_3, model_4 and so on")
-    if name in load_params(PARAMS).models or f"train_{name}" in pipeline["stages"]:
+    models = load_params(PARAMS).models
+    if name in models or f"train_{name}" in pipeline["stages"]:
         raise UserError(f"there is a {name} already; NAME must be new")
-    if not load_params(PARAMS).models:
+    if not models:
         raise UserError(f"{PARAMS} has no model beside which another could stand; restore it from git")
     if arch not in architectures():
         raise UserError(f"there is no stages/architectures/{arch}.py; ARCH is one of {', '.join(architectures())}")
