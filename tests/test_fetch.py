@@ -92,12 +92,13 @@ def test_mnist(run_stage: RunStage, set_params: SetParams, monkeypatch: pytest.M
     assert "fetched from mirror" in done.stdout
 
 
-def test_mnist_without_a_mirror(stage_refusal: StageRefusal, set_params: SetParams, run_stage: RunStage) -> None:
+def test_mnist_without_a_mirror(
+    stage_refusal: StageRefusal, set_params: SetParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_params({"fetch.source": "mnist"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(IDX_SETS, "mnist", replace(MNIST, mirrors=("absent",)))
-        patch.setenv("MNIST_MIRROR", "")
-        assert "MNIST_MIRROR" in stage_refusal("fetch")
+    monkeypatch.setitem(IDX_SETS, "mnist", replace(MNIST, mirrors=("absent",)))
+    monkeypatch.setenv("MNIST_MIRROR", "")
+    assert "MNIST_MIRROR" in stage_refusal("fetch")
 
 
 def test_wrong_source(stage_refusal: StageRefusal, set_params: SetParams) -> None:

@@ -375,7 +375,7 @@ def test_every_image_has_its_own_label(photos: Path, run_stage: RunStage, drawn:
     assert sorted(found) == sorted(expected)
 
 
-def test_images_with_train_and_test(workspace: Path, run_stage: RunStage, set_params: SetParams, drawn: Drawn) -> None:
+def test_images_with_train_and_test(workspace: Path, run_stage: RunStage, drawn: Drawn) -> None:
     for part, count in (("train", 6), ("test", 3)):
         write_photos(workspace / "pets" / part, count)
     for stage in (("commands.use_images", "pets"), ("fetch",)):

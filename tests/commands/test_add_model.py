@@ -3,7 +3,6 @@
 import difflib
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,7 +120,5 @@ def test_difference_is_printed(project: Path, run_stage: RunStage) -> None:
         ("model_77", "../linear", "../linear"),
     ],
 )
-def test_refused_without_a_trace(
-    name: str, arch: str, word: str, project: Path, stage_refusal: StageRefusal, capsys: Callable[..., str]
-) -> None:
+def test_refused_without_a_trace(name: str, arch: str, word: str, project: Path, stage_refusal: StageRefusal) -> None:
     assert word in stage_refusal("commands.add_model", name, arch)

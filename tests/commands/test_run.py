@@ -50,7 +50,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unpacked")
     (folder / "dvc.yaml").write_text(PIPELINE)
     (folder / "models").mkdir()
-    # Whatever models somebody has: the toy pipeline trains two.
+    # Without metrics/train, which may know more models than the three of the toy pipeline.
     shutil.copytree(PROJECT / "metrics", folder / "metrics", ignore=shutil.ignore_patterns("train"))
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
     return folder

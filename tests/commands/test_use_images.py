@@ -95,7 +95,7 @@ def test_zip_from_a_server(photos: Path, run_stage: RunStage, monkeypatch: pytes
     assert [path.name for path in Path("data/raw").iterdir()] == ["images.zip"]
 
 
-def test_broken_images_are_named(photos: Path, stage_refusal: StageRefusal, run_stage: RunStage) -> None:
+def test_broken_images_are_named(photos: Path, run_stage: RunStage) -> None:
     (photos / "Hose/0.jpg").write_text("hello")
     assert "Hose/0.jpg is no PNG" in run_stage(COMMAND, "pets").stderr
     content = (photos / "Kleid/2.jpg").read_bytes()

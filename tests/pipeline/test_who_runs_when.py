@@ -36,8 +36,8 @@ def same_winner(reproduced: Path) -> bool:
 
 
 def add_comment(file: str) -> None:
-    with Path(file).open("a") as code:
-        code.write("# a comment\n")
+    code = Path(file).read_text()  # it is there: a new file would be another edit
+    Path(file).write_text(f"{code}# a comment\n")
 
 
 def set_version(library: str) -> None:
@@ -116,7 +116,7 @@ def test_comment_in_an_architecture(project: Path, shell: Shell, stages_run: Sta
         (["stages/lib/source/idx.py"], ["fetch", "prepare"]),  # what prepare writes stays the same: no training
         (["stages/lib/results/statistics.py"], ["compare"]),
         (["stages/lib/plots.py"], ["prepare", "compare", "confusion"]),
-        (["stages/commands/report.py", "stages/lecture/walk.py", "stages/predict.py"], []),
+        (["stages/commands/report.py", "stages/lecture/training.py", "stages/predict.py"], []),
     ],
     ids=str,
 )

@@ -34,7 +34,7 @@ def test_mirrored_twice_is_as_before(split: Split) -> None:
     assert torch.equal(dict(changed_images(mirrored))["mirrored"].images_NCHW, split.images_NCHW)
 
 
-def test_brightness(make_split: MakeSplit) -> None:
+def test_brightness() -> None:
     images = torch.tensor([0, 100, 171, 255], dtype=torch.uint8).reshape(1, 1, 2, 2)
     changed = dict(changed_images(Split(images, torch.zeros(1, dtype=torch.int64), ("Bag",), "synthetic")))
     assert changed["darker by half"].images_NCHW.flatten().tolist() == [0, 50, 85, 127]
