@@ -227,17 +227,23 @@ def test_damaged_lock(content: str, project: Path, stage_refusal: StageRefusal) 
     assert "`git checkout HEAD dvc.lock`" in line
 
 
-def test_lock_cut_anywhere(project: Path) -> None:
-    """It is refused, or DVC can read it."""
+def test_lock_cut_after_any_line(project: Path) -> None:
+    """It is refused, or DVC can read it; both occur. Cut within a line it is refused."""
     (project / "dvc.yaml").write_bytes((PROJECT / "dvc.yaml").read_bytes())
-    lock = (PROJECT / "dvc.lock").read_text()
-    for length in range(0, len(lock), 1009):
-        (project / "dvc.lock").write_text(lock[:length])
+    lines = (PROJECT / "dvc.lock").read_text().splitlines(keepends=True)
+    (project / "dvc.lock").write_text("".join(lines)[:-1])
+    with pytest.raises(UserError):
+        read_lock()
+    refused, cuts = 0, range(1, len(lines), 29)
+    for count in cuts:
+        (project / "dvc.lock").write_text(lock := "".join(lines[:count]))
         try:
             read_lock()
         except UserError:
-            continue
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock[:length]))
+            refused += 1
+        else:
+            COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock))
+    assert 0 < refused < len(cuts)
 
 
 def test_model_without_a_stage(project: Path, set_params: SetParams, stage_refusal: StageRefusal) -> None:
