@@ -154,14 +154,7 @@ def git_state() -> dict[str, Any]:
 def git(*arguments: str) -> str | None:
     """Return what a git command prints; None where it fails or there is no git."""
     try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", *arguments],
-            env=own_repository(),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = _run_git("--no-optional-locks", *arguments, errors="replace")
     except FileNotFoundError:
         return None
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
@@ -173,24 +166,10 @@ def checked_git(*arguments: str) -> str:
     Raises:
         UserError: git failed; the message is its own.
     """
-    done = subprocess.run(
-        ["git", *arguments],
-        env=own_repository(),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        check=False,
-    )
+    done = _run_git(*arguments, errors="surrogateescape")  # names of files, to be opened
     if done.returncode != 0:
         raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.split())}")
     return done.stdout.rstrip("\n")
-
-
-def own_repository() -> dict[str, str]:
-    """Return the environment for git without what sends it to another repository than that of its folder."""
-    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
-    return {name: value for name, value in os.environ.items() if name not in elsewhere}
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -200,3 +179,12 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, inner in value.items():
         yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _run_git(*arguments: str, errors: str) -> "subprocess.CompletedProcess[str]":
+    """Run git in the repository of the current folder, whichever the environment names."""
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    here = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    return subprocess.run(
+        ["git", *arguments], env=here, capture_output=True, text=True, encoding="utf-8", errors=errors, check=False
+    )
