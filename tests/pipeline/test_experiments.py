@@ -57,16 +57,6 @@ def swept(
     return copy, names
 
 
-def test_one_experiment(project: Path, shell: Shell, stages_run: StagesRun) -> None:
-    output = shell("dvc exp run --name slow -S model_1.lr=0.05")
-    assert stages_run(output) == ["train_model_1", "evaluate", "compare"]
-    assert shell("dvc params diff").splitlines()[1:] == ["params.yaml  model_1.lr  0.1     0.05"]
-    changed = {line.split()[1] for line in shell("dvc metrics diff --targets metrics/compare.json").splitlines()[1:]}
-    assert "models.model_1.accuracy" in changed
-    assert not [metric for metric in changed if "model_0" in metric or "model_2" in metric]
-    assert "slow" in shell("dvc exp list")
-
-
 def test_grid_by_two_workers(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
     assert set(names) == {"0.01 10", "0.01 20", "0.1 10", "0.1 20"}
@@ -103,6 +93,11 @@ def test_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     shell(f"dvc exp apply {names['0.01 20']}")
     assert "  lr: 0.01\n" in Path("params.yaml").read_text()
     shell("dvc status -q dvc.yaml")
+    rows = [line.split() for line in shell("dvc params diff").splitlines()[1:]]
+    assert {key: values for _, key, *values in rows} == {"model_1.lr": ["0.1", "0.01"], "model_1.hidden_units": ["10", "20"]}
+    changed = {line.split()[1] for line in shell("dvc metrics diff --targets metrics/compare.json").splitlines()[1:]}
+    assert "models.model_1.accuracy" in changed
+    assert not [metric for metric in changed if "model_0" in metric or "model_2" in metric]
 
 
 def test_way_back_from_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:

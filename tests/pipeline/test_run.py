@@ -89,12 +89,6 @@ def test_wrong_mirror_is_an_error(project: Path, shell: Shell, set_params: SetPa
     assert [line.split() for line in shell("git status --short").splitlines()] == [["M", "params.yaml"]]
 
 
-def test_without_a_name_in_git(project: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun) -> None:
-    shell("git config --remove-section user")
-    set_params({"confusion.samples": 4})
-    assert stages_run(shell(RUN)) == ["confusion"]
-
-
 def test_ctrl_c_in_a_training(
     project: Path,
     environment: dict[str, str],
@@ -140,22 +134,21 @@ def test_fresh_clone_same_bytes(
             assert log.count("Epoch: 1 |") == 1
 
 
-def test_times_stand_beside_their_models(project: Path, shell: Shell, set_params: SetParams) -> None:
-    """A model that DVC brings back from its cache was not timed: a dash stands there, not the time of another."""
+def test_times_stand_beside_their_models(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell, set_params: SetParams
+) -> None:
+    """A model that DVC brings back from its cache was not timed: a dash stands there, not the time of another.
+
+    In a link to a folder of any name, and by somebody whom git does not know.
+    """
+    (tmp_path / "link").symlink_to(project.rename(tmp_path / "with ü and ç"))
+    monkeypatch.chdir(tmp_path / "link")
+    shell("git config --remove-section user")
     for lr in (0.02, 0.1):
         set_params({"model_1.lr": lr})
-        output = shell(RUN)
+        output = shell(RUN, PWD=str(tmp_path / "link"))
         rows = {line.split()[0]: line.split() for line in output.splitlines() if " to " in line}
         assert re.fullmatch(r"[\d.]+", rows["model_0"][-2])
         assert (rows["model_1"][-2] == "-") is (lr == 0.1)
-
-
-def test_link_to_a_folder_of_any_name(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell, set_params: SetParams
-) -> None:
-    (tmp_path / "link").symlink_to(project.rename(tmp_path / "with ü and ç"))
-    monkeypatch.chdir(tmp_path / "link")
-    set_params({"model_1.lr": 0.02})
-    shell(RUN, PWD=str(tmp_path / "link"))
     shell("python -m stages.commands.report")
     shell("dvc status -q dvc.yaml")

@@ -93,14 +93,11 @@ def test_parameter_of_one_stage(
     assert stages_run(shell("dvc repro")) == expected
 
 
-def test_seed_starts_at_the_trainings(
-    project: Path, reproduced: Path, shell: Shell, set_params: SetParams, stages_run: StagesRun
-) -> None:
+@pytest.mark.usefixtures("project")
+def test_seed_starts_at_the_trainings(shell: Shell, set_params: SetParams, stages_run: StagesRun) -> None:
     set_params({"seed": 43})
-    ran = stages_run(shell("dvc repro"))
-    trained = [stage for stage in ran if stage.startswith("train_")]
-    assert set(TRAIN) <= set(trained)
-    assert ran == [*trained, "evaluate", "compare"] + ([] if same_winner(reproduced) else ["confusion"])
+    # What would run; what follows a training, other tests see.
+    assert sorted(stages_run(shell("dvc repro --dry"))) == TRAIN
 
 
 def test_comment_in_an_architecture(project: Path, shell: Shell, stages_run: StagesRun) -> None:
