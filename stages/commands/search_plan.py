@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Named as the lecture names its test images; with prepare.validation they are the metrics of the validation images.
 OBJECTIVE = re.compile(r"(metrics/train/(model_\d+)\.json):(test_acc|test_loss)")
 IMAGES = ("fetch", "prepare")  # blocks that decide on which images a trial is judged
+TRAINING = ("seed", "train")  # what decides on a training beside the model's own block
 DIGITS = 3  # of a value drawn from a range: params.yaml shall be easy to read
 
 
@@ -135,6 +136,10 @@ def read_plan(path: Path) -> tuple[Plan, Params]:
             raise UserError(f"{path}: space.{key} would judge trials on different images; set it under params")
     params = trial_params(plan, path)
     params.model(plan.model)
+    for key in plan.space:
+        if key.partition(".")[0] not in (*TRAINING, plan.model):  # all trials would be equal, and the first the best
+            what = f"changes nothing of {plan.metrics_file}, by which trials are judged"
+            raise UserError(f"{path}: space.{key} {what}; take it out, or is the objective of another model?")
     if not params.prepare.validation:
         what = "prepare.validation is 0, so the trials would be judged on the test images"
         raise UserError(f"{path}: {what}; set it under params, such as prepare.validation: 6000")

@@ -74,6 +74,8 @@ def test_shipped_plan(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"objective": "metrics/train/model_1.json:train_acc"}, ["train_acc", "validation"]),
         ({"objective": "metrics/train/model_9.json:test_acc"}, ["model_9"]),
         ({"space": {"prepare.validation": [0, 100]}}, ["space.prepare.validation", "images"]),
+        ({"space": {"model_2.lr": [0.1, 0.01]}}, ["space.model_2.lr changes nothing of metrics/train/model_1.json"]),
+        ({"space": {"evaluate.batch_size": [32, 64]}}, ["space.evaluate.batch_size changes nothing"]),
         ({"space": {"model_1.learning_rate": [0.1]}}, ["unknown key", "learning_rate"]),
         ({"space": {"model_1.lr.high": [0.1]}}, ["model_1.lr"]),
         ({"space": {"model_1.lr": [-1.0]}}, ["model_1.lr is -1.0", "greater than 0"]),
