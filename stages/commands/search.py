@@ -411,8 +411,10 @@ def bring_home(names: list[str], place: dict[str, Any]) -> None:
     """
     from stages.commands.search_worker import PAUSES
 
-    here = checked_git("for-each-ref", "--format=%(refname)", "refs/exps")
-    missing = [name for name in names if f"/{name}\n" not in f"{here}\n"]
+    commit = place["commit"]
+    ours = f"refs/exps/{commit[:2]}/{commit[2:]}/"  # another commit may have an experiment of the same name
+    here = checked_git("for-each-ref", "--format=%(refname)", ours).splitlines()
+    missing = [name for name in names if ours + name not in here]
     for pause in (*PAUSES, 0) if missing else ():
         try:
             dvc("exp", "pull", "--quiet", place["git"], *missing)

@@ -357,6 +357,17 @@ def test_remote_gone_at_the_end(place: dict[str, Any], monkeypatch: pytest.Monke
     assert len(calls) == 4
 
 
+def test_experiment_of_another_commit_is_not_ours(place: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    tree = subprocess.run(["git", "mktree"], input="", capture_output=True, text=True, check=True).stdout.strip()
+    pulled: list[Any] = []
+    monkeypatch.setattr(search, "dvc", lambda *arguments: pulled.append(arguments))
+    for commit, pulls in (("f" * 40, 1), (COMMIT, 1)):
+        subprocess.run(["git", "update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/try-000", tree], check=True)
+        search.bring_home(["try-000"], place)
+        assert len(pulled) == pulls
+
+
 @pytest.mark.parametrize(
     "printed",
     [f"train: models: {os.strerror(errno.ENOSPC)}", "fetch: no mirror can be reached"],
