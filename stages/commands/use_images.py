@@ -75,6 +75,7 @@ def main() -> None:
     refuse_broken(looks)
     say_sizes(looks)
     warn_of_duplicates(looks, layout)
+    warn_of_folders_inside([file.name for file in files], layout)
     warn_of_letters(layout.class_names)
     warn_of_secrets(source)
     write_params(source, checksum_of(looks))
@@ -153,6 +154,22 @@ def warn_of_duplicates(looks: list[Look], layout: Layout) -> None:
         print(f"images: warning: {warning}", file=sys.stderr)
     if len(warnings) > MOST_NAMED:
         print(f"images: warning: and {len(warnings) - MOST_NAMED:,} more images that are there twice", file=sys.stderr)
+
+
+def warn_of_folders_inside(names: list[str], layout: Layout) -> None:
+    """Say on stderr if classes hold folders of the same names: they may be parts of a set, and those the classes."""
+    holders: dict[str, set[str]] = {}
+    for name in names if not layout.is_split else ():
+        outer, *inner, _ = name.split("/")
+        for folder in inner:
+            holders.setdefault(folder, set()).add(outer)
+    if shared := [folder for folder, classes in sorted(holders.items()) if len(classes) > 1]:
+        outer, inside = (", ".join(map(printable, some[:MOST_NAMED])) for some in (sorted(holders[shared[0]]), shared))
+        print(
+            f"images: warning: {outer} are taken for classes, but all of them have folders {inside}: if those are the "
+            "classes, and these are parts of the set, rename the parts to train and test, or give the path of one",
+            file=sys.stderr,
+        )
 
 
 def warn_of_letters(class_names: tuple[str, ...]) -> None:

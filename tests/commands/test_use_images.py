@@ -70,7 +70,7 @@ def test_letters_that_pictures_lack(photos: Path, run_stage: RunStage) -> None:
     assert line.count("\n") == 1
     assert "boxes in the names 靴:" in line
     (photos / "靴").rename(photos / "Ähren Кот")
-    assert run_stage(COMMAND, "pets").stderr == ""
+    assert "taken for classes" not in run_stage(COMMAND, "pets").stderr
 
 
 def test_other_files_are_counted(photos: Path, run_stage: RunStage) -> None:
@@ -123,6 +123,21 @@ def test_duplicates_and_leaks(workspace: Path, run_stage: RunStage) -> None:
     assert "train/Hose/0.jpg is in both sets, as test/Hose/0.jpg" in lines[1]
     assert "6 more images" in lines[-2]
     assert load_params().fetch.source == "images"
+
+
+@pytest.mark.parametrize("parts", [("seg_train/seg_train", "seg_test/seg_test"), ("Training", "Test")])
+def test_parts_that_are_taken_for_classes(parts: tuple[str, str], workspace: Path, run_stage: RunStage) -> None:
+    for part in parts:
+        write_photos(workspace / "pets" / part)
+    shutil.copytree(workspace / "pets" / parts[0] / "Hose", workspace / "pets/several_garments")
+    warning = run_stage(COMMAND, "pets").stderr
+    test, train = sorted(part.split("/")[0] for part in parts)
+    assert f"{test}, {train} are taken for classes, but all of them have folders Hose, Kleid, 靴" in warning
+
+
+def test_folders_of_one_class_alone(photos: Path, run_stage: RunStage) -> None:
+    write_photos(photos / "Hund", classes=("Dackel", "Pudel"))
+    assert "taken for classes" not in run_stage(COMMAND, "pets").stderr
 
 
 @pytest.mark.parametrize("path", ["absent", "params.yaml", "ftp://host/x.zip"])
