@@ -48,7 +48,7 @@ DATA = _block(
     counts=_block(**_keys(int, "train", "validation", "test")),
     shape=list[int],
     **_keys(float, "mean", "std"),
-    shared_images=_block(train_test=int),
+    shared_images=_block(**_keys(int, "train_test", "train_validation")),
 )
 CURVE = conlist(_block(epoch=int, **_keys(float, "train_loss", "train_acc", "test_loss", "test_acc")))
 LAYERS = conlist(_block(**_keys(str, "layer", "kind", "how"), **_keys(int, "parameters", "multiply_adds")))

@@ -77,7 +77,7 @@ def gather() -> dict[str, Any]:
     data = outputs.read_checked("metrics/data.json", outputs.DATA)
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
     trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
-    apart = not_known(trained, data["counts"]) | measured_apart(used, layers)
+    apart = not_known(trained, data["counts"]) | hidden(trained, data) | measured_apart(used, layers)
     seconds = {name: train_seconds(name) for name in names}
     speeds = {name: images_per_second(name) for name in names}
     return {
@@ -158,6 +158,17 @@ def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int]) -> dic
         )
         if excess_points(each) >= FAR_POINTS and difference_interval(unseen, seen)[1] <= 0:
             found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may make them differ so far"
+    return found
+
+
+def hidden(trained: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, str]:
+    """Return the models whose gap may be large on other images than the copies of those they trained on, and why."""
+    found = {}
+    for name, each in trained.items():
+        watched = each["watched"]
+        copies, images = data["shared_images"].get(f"train_{watched}", 0), data["counts"].get(watched, 0)
+        if copies and excess_points(each) < FAR_POINTS <= excess_points(each) + 100 * copies / max(images, 1):
+            found[name] = f"{copies:,} of the {images:,} {watched} images are training images too"
     return found
 
 

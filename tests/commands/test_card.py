@@ -45,7 +45,7 @@ def results(workspace: Path) -> Path:
             "shape": [1, 28, 28],
             "mean": 0.286,
             "std": 0.353,
-            "shared_images": {"train_test": 3},
+            "shared_images": {"train_test": 3, "train_validation": 0},
         },
     )
     classes = [("T-shirt|top", 0.82, 0.84, 0.83, 1_000), ("Shirt", 0.69, 0.66, 0.67, 1_000)]

@@ -361,6 +361,20 @@ class TestOverfitting:
         assert "Of model_2 the two cannot be compared, since with 50 test images chance alone may make them" in text
         assert "model_2 overfits" not in text
 
+    def test_copies_hide_that_a_model_overfits(self, results: Path, report: Report) -> None:
+        """With 300 copies in 10,000 images the true gap may be 3 points larger; of model_0 even that is below 2."""
+        set_value(results / "metrics/data.json", "shared_images.train_test", 300)
+        edit(results / "metrics/train/model_0.json", train_acc=83.0, test_acc=85.0)
+        edit(results / "metrics/train/model_2.json", train_acc=89.0, test_acc=89.0)
+        text = text_of(report())
+        assert "Of model_2 the two cannot be compared, since 300 of the 10,000 test images are training" in text
+        assert "Of model_0" not in text
+
+    def test_copies_of_validation_images(self, results: Path, report: Report) -> None:
+        set_value(results / "metrics/data.json", "counts.validation", 6000)
+        set_value(results / "metrics/data.json", "shared_images.train_validation", 1)
+        assert "No test image and 1 validation image are in the training set too" in text_of(report())
+
     def test_weakest_of_all(self, results: Path, report: Report) -> None:
         """One that is not compared may be weaker still on the images held out."""
         set_keys(results / "params.yaml", {"model_2.augment": ["shift"]})
