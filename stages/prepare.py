@@ -66,9 +66,9 @@ def main() -> None:
 
     counts = ", ".join(f"{count:,} {name}" for name, count in description["counts"].items())
     print(f"prepared {counts} images of {train.called}")
-    shared = description["shared_images"]["train_test"]
-    if shared:
-        print(f"prepare: warning: {shared} test images are in the training set too", file=sys.stderr)
+    for name in ("test", "validation"):
+        if shared := description["shared_images"][f"train_{name}"]:
+            print(f"prepare: warning: {shared} {name} images are in the training set too", file=sys.stderr)
 
 
 @contextmanager

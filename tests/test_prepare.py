@@ -183,6 +183,17 @@ def test_shared_images_are_counted(raw: Path, run_stage: RunStage, drawn: Drawn)
     assert read_json("metrics/data.json")["shared_images"]["train_test"] == 3
 
 
+def test_validation_images_that_are_trained_on(
+    raw: Path, run_stage: RunStage, drawn: Drawn, set_params: SetParams
+) -> None:
+    images_NHW = random_images(TRAIN, 0)
+    images_NHW[:] = images_NHW[0]
+    write_images(TRAIN_IMAGES, images_NHW)
+    set_params({"prepare.validation": 20})
+    (line,) = run_stage("prepare").stderr.splitlines()
+    assert "warning: 20 validation images" in line
+
+
 @pytest.mark.parametrize(("name", "count", "split"), [(TRAIN_LABELS, TRAIN, "train"), (TEST_LABELS, TEST, "test")])
 def test_class_without_an_image(raw: Path, stage_refusal: StageRefusal, name: str, count: int, split: str) -> None:
     write_labels(name, [min(index % 10, 7) for index in range(count)])
