@@ -923,12 +923,20 @@ def test_search_of_the_present_parameters(results: Path, report: Report, change:
     assert "Each trial in its turn" not in html  # there is no such picture
 
 
-def write_search(folder: Path, name: str) -> None:
+def test_search_whose_winner_did_not_run(results: Path, report: Report) -> None:
+    path = write_search(results, "recipe")
+    assert "dvc exp apply recipe-007-best" in report()
+    write_json(path, {key: value for key, value in read_json(path).items() if key != "test"})  # as with --no-test
+    assert "recipe-007-best" not in report()
+
+
+def write_search(folder: Path, name: str) -> Path:
     params = training_params(load_params(), "model_2")
     settings = {"prepare.validation": 100, "model_2.lr": 0.02}
     rows = [{"name": f"{name}-007", "value": 91.2345, "settings": settings}]
     about = {"name": name, "model": "model_2", "metric": "test_acc", "space": ["model_2.lr"], "commit": "a" * 40}
     found = {"trials": 1, "failed": 0, "rows": rows, "test": {f"{name}-007-best": 90.12}}
-    write_json(folder / f"searches/{name}/results.json", about | found | {"params": params})
+    write_json(path := folder / f"searches/{name}/results.json", about | found | {"params": params})
     picture = (folder / "plots/accuracy.png").read_bytes()
     (folder / f"searches/{name}/importances.png").write_bytes(picture)
+    return path
