@@ -35,6 +35,7 @@ TEMPLATE = Path(__file__).with_suffix(".html.j2")
 APART = {"augment": "its training images were varied at random", "ema": "its weights were averaged afterwards"}
 LEFT_OUT = "a part of its units was left out at random while it learned"  # by layers of the kind Dropout
 FAR_POINTS = 2  # a gap between two accuracies, in points of percent, that the report takes for large
+HIDDEN_POINTS = 10  # a gap that chance may hide, where there are too few images to say that there is none
 PNG_SIZE = slice(16, 24)  # width and height in the header of a PNG file, four bytes each
 
 
@@ -148,7 +149,7 @@ def measured_apart(used: dict[str, Any], layers: dict[str, list[dict[str, Any]]]
 
 
 def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int]) -> dict[str, str]:
-    """Return the models ahead on their training images by no more than chance may make, with so few images, and why."""
+    """Return the models of which so few images do not say whether they are ahead on their training images, and why."""
     found = {}
     for name, each in trained.items():
         watched = each["watched"]
@@ -156,8 +157,11 @@ def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int]) -> dic
             (accuracy, *wilson_interval(round(accuracy / 100 * images), images))
             for accuracy, images in ((each["train_acc"], counts["train"]), (each["test_acc"], counts.get(watched, 0)))
         )
-        if excess_points(each) >= FAR_POINTS and difference_interval(unseen, seen)[1] <= 0:
+        _, least, most = difference_interval(unseen, seen)
+        if excess_points(each) >= FAR_POINTS and least <= 0:
             found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may make them differ so far"
+        elif excess_points(each) < FAR_POINTS and most >= HIDDEN_POINTS:
+            found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may hide {most:.0f} points"
     return found
 
 

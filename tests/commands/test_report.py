@@ -361,6 +361,14 @@ class TestOverfitting:
         assert "Of model_2 the two cannot be compared, since with 50 test images chance alone may make them" in text
         assert "model_2 overfits" not in text
 
+    def test_few_images_hide_that_a_model_overfits(self, results: Path, report: Report) -> None:
+        """A model that has learned its training images by heart may guess all of 4 others."""
+        set_value(results / "metrics/data.json", "counts.test", 4)
+        edit(results / "metrics/train/model_2.json", train_acc=100.0, test_acc=100.0)
+        text = text_of(report())
+        assert "Of model_2 the two cannot be compared, since with 4 test images chance alone may hide 49 points" in text
+        assert "model overfits" not in text
+
     def test_copies_hide_that_a_model_overfits(self, results: Path, report: Report) -> None:
         """With 300 copies in 10,000 images the true gap may be 3 points larger; of model_0 even that is below 2."""
         set_value(results / "metrics/data.json", "shared_images.train_test", 300)
