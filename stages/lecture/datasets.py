@@ -1,5 +1,6 @@
 """The prepared images under the lecture's `datasets.FashionMNIST`, with torchvision's arguments."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torchvision.transforms import ToTensor
 
 from stages.lib.data.datasets import load_split
 
+WHOLE = {True: 60_000, False: 10_000}  # images of FashionMNIST, to train on and to test on
 TO_TENSOR = ToTensor()  # a PIL image becomes float32 `[1, 28, 28]` in [0, 1]
 
 
@@ -21,7 +23,7 @@ class FashionMNIST(Dataset[tuple[Any, Any]]):
         data: uint8 images `[N, 28, 28]`.
         targets: int64 labels `[N]`.
         classes: the names that the labels stand for.
-        source: fashion-mnist or synthetic.
+        source: fashion-mnist, or what else `fetch.source` names.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class FashionMNIST(Dataset[tuple[Any, Any]]):
         target_transform: Callable[[int], Any] | None = None,
         download: bool = False,  # noqa: ARG002 - the lecture gives it
     ) -> None:
-        """Read the images that `make run` has prepared.
+        """Read the images that `make run` has prepared; say on stderr where they are not all of FashionMNIST.
 
         Args:
             root: they lie in its folder `prepared`.
@@ -41,7 +43,11 @@ class FashionMNIST(Dataset[tuple[Any, Any]]):
             target_transform: what makes something else of a label.
             download: without effect, as the pipeline downloads.
         """
-        split = load_split(Path(root) / "prepared" / ("train.safetensors" if train else "test.safetensors"))
+        path = Path(root) / "prepared" / ("train.safetensors" if train else "test.safetensors")
+        split = load_split(path)
+        if (split.source, len(split)) != ("fashion-mnist", WHOLE[train]):
+            what = f"{path} holds {len(split):,} images of {split.called}, not the {WHOLE[train]:,} of FashionMNIST"
+            print(f"warning: {what}: fetch.source and prepare in params.yaml say so", file=sys.stderr)
         self.data = split.images_NCHW.squeeze(1)
         self.targets = split.labels_N
         self.classes = list(split.class_names)

@@ -13,7 +13,7 @@ from torchvision.transforms import ToTensor
 
 from stages.lecture.datasets import FashionMNIST
 from stages.lib.base.errors import UserError
-from stages.lib.data.datasets import load_split, make_loader
+from stages.lib.data.datasets import Split, load_split, make_loader, save_split
 
 
 @pytest.fixture
@@ -26,6 +26,17 @@ def test_what_torchvision_has(train_data: FashionMNIST) -> None:
     assert train_data.targets.shape == (330,)
     assert train_data.source == "synthetic"
     assert (train_data.classes[9], len(train_data), len(FashionMNIST(train=False))) == ("Ankle boot", 330, 77)
+
+
+def test_other_images_are_called_so(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FashionMNIST(train=False)
+    assert "test.safetensors holds 77 images of synthetic, not the 10,000 of FashionMNIST" in capsys.readouterr().err
+    split = load_split("data/prepared/test.safetensors")
+    whole = torch.arange(10_000) % len(split)
+    images, labels = split.images_NCHW[whole], split.labels_N[whole]
+    save_split("data/prepared/test.safetensors", Split(images, labels, split.class_names, "fashion-mnist"))
+    FashionMNIST(train=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_item_is_what_to_tensor_gives(train_data: FashionMNIST) -> None:
