@@ -100,6 +100,9 @@ def test_limits(card: Card) -> None:
 def test_chosen_by_validation_images(card: Card) -> None:
     write_json("metrics/compare.json", read_json("metrics/compare.json") | {"chosen_on": "validation"})
     assert "a little too good" not in card()
+    data = read_json("metrics/data.json")
+    write_json("metrics/data.json", data | {"shared_images": {"train_test": 3, "train_validation": 40}})
+    assert "3 test images and 40 validation images are among the training images" in card()
 
 
 def test_nothing_chose_among_one_model(card: Card) -> None:
