@@ -899,6 +899,14 @@ class TestInABrowser:
         assert found["overflow"] <= 0
 
 
+def test_own_images_that_are_called_fashion_mnist(results: Path, report: Report) -> None:
+    """prepare notes no name that is FashionMNIST's."""
+    edit(results / "metrics/data.json", source="images")
+    text = text_of(report())
+    assert "3 models on your images" in text
+    assert "on FashionMNIST" not in text
+
+
 def test_study_of_the_present_parameters(results: Path, report: Report) -> None:
     params = load_params()
     now = {name: made_from(params.model(name), params.train.precision) for name in params.models}
