@@ -60,6 +60,7 @@ def main() -> None:
         for name, split in splits.items():
             save_split(PREPARED / f"{name}.safetensors", split)
         description = describe(splits, checksums)
+        copies = len(test) - len({sha256(image).digest() for image in test.images_NCHW.numpy()})
         draw(kept, params.prepare.seed)
     write_json("metrics/data.json", description)
     inputs.check_unchanged()
@@ -69,6 +70,9 @@ def main() -> None:
     for name in ("test", "validation"):
         if shared := description["shared_images"][f"train_{name}"]:
             print(f"prepare: warning: {shared} {name} images are in the training set too", file=sys.stderr)
+    if copies:
+        what = "intervals and tests take them for images of their own, and say more than is known"
+        print(f"prepare: warning: {copies} test images are copies of others: {what}", file=sys.stderr)
 
 
 @contextmanager

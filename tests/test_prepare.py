@@ -178,9 +178,17 @@ def test_shared_images_are_counted(raw: Path, run_stage: RunStage, drawn: Drawn)
     write_images(TEST_IMAGES, images_NHW)
     done = run_stage("prepare")
     assert done.returncode == 0
-    (line,) = done.stderr.splitlines()
+    line, _ = done.stderr.splitlines()  # two of them are copies of each other too
     assert "warning: 3 test images" in line
     assert read_json("metrics/data.json")["shared_images"]["train_test"] == 3
+
+
+def test_copies_among_test_images(raw: Path, run_stage: RunStage, drawn: Drawn) -> None:
+    images_NHW = random_images(TEST, 1)
+    images_NHW[[5, 17, 40]] = images_NHW[0]
+    write_images(TEST_IMAGES, images_NHW)
+    (line,) = run_stage("prepare").stderr.splitlines()
+    assert "warning: 3 test images are copies of others" in line
 
 
 def test_validation_images_that_are_trained_on(
