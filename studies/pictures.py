@@ -19,7 +19,9 @@ def accuracies_by_seed(recipes: Mapping[str, Mapping[str, Any]], seeds: Sequence
         seeds: one for each accuracy.
         data_set: what the images are, for the title.
     """
-    title = titled(f"Test accuracy with the seeds {seeds[0]} to {seeds[-1]}", data_set)
+    in_a_row = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+    which = f"the seeds {seeds[0]} to {seeds[-1]}" if in_a_row else f"{len(seeds)} seeds"
+    title = titled(f"Test accuracy with {which}", data_set)
     figure = new_figure((8, 1.4 + 0.9 * len(recipes)), title)
     axes = figure.subplots()
     heights = np.linspace(-0.32, 0.08, len(seeds))  # from the first seed to the last: none hides another

@@ -11,7 +11,7 @@ from stages.lib.base.files import read_json, write_json, write_text
 from stages.lib.base.params import load_params
 from studies.record import made_from
 from studies.results import read_seeds
-from tests.helpers import RunStudy, SetParams, refusal
+from tests.helpers import RunStudy, SetParams, refusal, set_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,6 +82,16 @@ def test_picture(run_study: RunStudy, drawn: "dict[str, Figure]") -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["model_0", "model_1"]
     points = [sorted(np.asarray(each.get_offsets())[:, 0].tolist()) for each in axes.collections]
     assert points == [[80, 84], [70, 71]]
+
+
+@pytest.mark.parametrize(("seeds", "words"), [([42, 43], "with the seeds 42 to 43"), ([7, 43], "with 2 seeds")])
+def test_picture_says_which_seeds(
+    seeds: list[int], words: str, run_study: RunStudy, drawn: "dict[str, Figure]"
+) -> None:
+    write_cell("studies/seeds/cells/model_1-7.json", "model_1", 7, 70.0)
+    set_keys(Path("studies/seeds/params.yaml"), {"seeds": seeds})
+    run_study("recipes", "seeds", "model")
+    assert words in drawn["studies/seeds/accuracies.png"].get_suptitle()
 
 
 def test_sizes(run_study: RunStudy, drawn: "dict[str, Figure]") -> None:
