@@ -47,7 +47,7 @@ def main() -> None:
             check_as_trained(name, outcomes[name].results)
     rows = [describe(name, outcomes[name]) for name in names]
     pairs = compare_pairs(outcomes)
-    best, chosen_on = choose(names, by)
+    (best, *equals), chosen_on = choose(names, by)
     curves = pd.concat([read_table(f"plots/curves/{name}.csv").assign(model=name) for name in names])
     pictures = draw(rows, outcomes, curves, data.get("data_set", data["source"]))
     inputs.check_unchanged()
@@ -60,7 +60,7 @@ def main() -> None:
     recalls = [(name, *pair) for name in names for pair in outcomes[name].recall_pct.items()]
     write_csv("plots/recall.csv", ["model", "class", "recall_pct"], recalls)
     models = {row["model"]: {key: value for key, value in row.items() if key != "model"} for row in rows}
-    decision = {"by": by, "chosen_on": chosen_on, "best": best}
+    decision = {"by": by, "chosen_on": chosen_on, "best": best, **({"equals": equals} if equals else {})}
     comparison = {**data, **decision, "models": models, "pairs": pairs}
     write_json("metrics/compare.json", comparison)
     write_json("metrics/best.json", {"model": best, "accuracy": models[best]["accuracy"], "loss": models[best]["loss"]})
@@ -210,8 +210,8 @@ def compare_pairs(outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:
     ]
 
 
-def choose(names: list[str], by: str) -> tuple[str, str]:
-    """Return the model with the highest accuracy or the lowest loss, of equals the first, and the images that decide.
+def choose(names: list[str], by: str) -> tuple[list[str], str]:
+    """Return the models with the highest accuracy or the lowest loss, one unless they are equal, and on which images.
 
     With validation images the choice is made on them, so that the test images stay unseen until the final report.
     """
@@ -222,7 +222,8 @@ def choose(names: list[str], by: str) -> tuple[str, str]:
         result = results[name]["validation"] if chosen_on == "validation" else results[name]
         return float(result["accuracy"] if by == "accuracy" else -result["loss"])
 
-    return max(names, key=merit), chosen_on
+    most = max(map(merit, names))
+    return [name for name in names if merit(name) == most], chosen_on
 
 
 def draw(

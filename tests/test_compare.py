@@ -153,8 +153,10 @@ def test_best_by_loss(compare: Compare, set_params: SetParams) -> None:
 
 
 def test_first_of_equals(compare: Compare) -> None:
+    assert "equals" not in compare()
     write_model("model_1", range(177))
-    assert compare()["best"] == "model_1"
+    comparison = compare()
+    assert (comparison["best"], comparison["equals"]) == ("model_1", ["model_2"])
 
 
 @pytest.mark.parametrize(("by", "best"), [("accuracy", "model_0"), ("loss", "model_1")])

@@ -105,6 +105,11 @@ def test_chosen_by_validation_images(card: Card) -> None:
     assert "3 test images and 40 validation images are among the training images" in card()
 
 
+def test_as_good_as_the_best(card: Card) -> None:
+    write_json("metrics/compare.json", read_json("metrics/compare.json") | {"equals": ["model_3"]})
+    assert "a `TinyVGG`; as good is model_3, which comes after it." in card()
+
+
 def test_nothing_chose_among_one_model(card: Card) -> None:
     comparison = read_json("metrics/compare.json")
     models = {comparison["best"]: comparison["models"][comparison["best"]]}

@@ -899,6 +899,11 @@ class TestInABrowser:
         assert found["overflow"] <= 0
 
 
+def test_as_good_as_the_best(results: Path, report: Report) -> None:
+    edit(results / "metrics/compare.json", equals=["model_3"])
+    assert "By accuracy on the test images model_3 is as good: it is the first of them" in text_of(report())
+
+
 def test_own_images_that_are_called_fashion_mnist(results: Path, report: Report) -> None:
     """prepare notes no name that is FashionMNIST's."""
     edit(results / "metrics/data.json", source="images")

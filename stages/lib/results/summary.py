@@ -40,6 +40,8 @@ def summary() -> str:
 def verdicts(comparison: dict[str, Any]) -> str:
     """Return what the paired tests say, and of what, and the best model: a line for each."""
     best = f"best by {comparison['by']} on the {comparison['chosen_on']} images: {comparison['best']}"
+    if equals := comparison.get("equals"):
+        best += f", the first of those that are equal: {', '.join(equals)} too"
     about = [ABOUT] if comparison["pairs"] else []
     return "\n".join([*(pair_text(pair) for pair in comparison["pairs"]), *about, best])
 

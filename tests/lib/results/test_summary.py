@@ -7,7 +7,7 @@ import pytest
 
 from stages.lib.base.files import write_json
 from stages.lib.base.timing import write_timing
-from stages.lib.results.summary import ABOUT, pair_text, summary
+from stages.lib.results.summary import ABOUT, pair_text, summary, verdicts
 from tests.helpers import refusal
 
 PAIR: dict[str, Any] = {
@@ -49,6 +49,12 @@ def compared(workspace: Path) -> None:
     write_timing("model_0", ["model_0"], {"train_seconds": 12.345, "threads": 1})
     speeds = {"images_per_second": {"model_0": 123_456.7}, "threads": 1, "batch_size": 32}
     write_timing("inference", ["model_0"], speeds)
+
+
+def test_equals_are_named() -> None:
+    comparison = {"by": "accuracy", "chosen_on": "test", "best": "model_0", "pairs": []}
+    assert "equal" not in verdicts(comparison)
+    assert "model_0, the first of those that are equal: model_1 too" in verdicts(comparison | {"equals": ["model_1"]})
 
 
 @pytest.mark.usefixtures("compared")
