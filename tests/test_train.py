@@ -206,8 +206,12 @@ def test_broken_weight_stops_at_first_batch(make_split: MakeSplit) -> None:
         (0, [10] * 10, True),
         (100, [10] * 10, False),
         (90, [90, 10], True),  # the commonest class alone
-        (98, [90, 10], True),
+        (95, [90, 10], True),
+        (98, [90, 10], False),  # though three standard errors are 9
         (100, [90, 10], False),
+        (4, [2, 2], False),  # of few images all are right
+        (3, [2, 2], True),
+        (50, [45, 5], False),
         (1100, [1000] * 10, False),  # a small lead counts where there are many images
     ],
 )

@@ -271,11 +271,13 @@ def check_finite(losses_M: NDArray[np.float32], epoch: Epoch, lr: float) -> None
 def is_chance(correct: int, labels_N: Tensor) -> bool:
     """Tell whether `correct` of `labels_N` is no better than always predicting the commonest class.
 
-    Better means by more than three standard errors of that proportion.
+    Better means by more than three standard errors of that proportion. Of few images even all would be no more than
+    that: there, half of the way to all is enough.
     """
     images = len(labels_N)
     proportion = labels_N.bincount().max().item() / images
-    return correct / images <= proportion + 3 * math.sqrt(proportion * (1 - proportion) / images)
+    lead = min(3 * math.sqrt(proportion * (1 - proportion) / images), (1 - proportion) / 2)
+    return correct / images <= proportion + lead
 
 
 def _hide(world: World) -> bool | None:
