@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from stages.lib.plots import colour_of, marker_of, new_figure, styled, titled
 
@@ -58,6 +58,42 @@ def accuracy_by_size(cells: Sequence[Mapping[str, Any]], data_set: str) -> Figur
     axes.xaxis.set_minor_formatter("")
     axes.set(xlabel="Training images", ylabel="Accuracy (%)")
     axes.legend()
+    return figure
+
+
+@styled
+def accuracy_by_parameters(
+    recipes: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, Mapping[str, Any]],
+    published: Sequence[Mapping[str, Any]],
+    data_set: str,
+) -> Figure:
+    """Draw accuracy over the number of parameters: a line through the means of the recipes, and other models beside it.
+
+    Of the project's own models it shows the median: one training that fails does not move it.
+    """
+    figure = new_figure((8, 5), titled("Test accuracy by number of parameters", data_set))
+    axes = figure.subplots()
+    colour, marker = _look("recipe", 3)
+    for each in recipes.values():
+        counts = [each["parameters"]] * len(each["accuracies"])
+        axes.scatter(counts, each["accuracies"], 14, color=colour, marker=marker, alpha=0.5, linewidths=0)
+    means = sorted((each["parameters"], each["mean"]) for each in recipes.values())
+    axes.plot(*zip(*means, strict=True), color=colour, marker=marker, label="this study, mean")
+    for name, each in models.items():
+        colour, marker = _look(name, 0)
+        label = f"{name}, median of {len(each['accuracies'])}"
+        axes.plot(each["parameters"], each["median"], color=colour, marker=marker, linestyle="", label=label)
+    for each in published:
+        axes.plot(each["parameters"], each["accuracy"], color="black", marker="x", linestyle="")
+        place = (each["parameters"], each["accuracy"])
+        axes.annotate(f"published: {each['source']}", place, (6, -8), textcoords="offset points", ha="right", va="top")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set(xlabel="Parameters", ylabel="Accuracy (%)")
+    axes.margins(x=0.15)
+    axes.legend(loc="lower right")
     return figure
 
 

@@ -41,10 +41,16 @@ def test_models_are_written_when_they_change(workspace: Path, set_params: SetPar
 
 def test_each_cell_is_trained_once(calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "cpus", lambda: 3)
-    cells = [f"studies/seeds/dvc.yaml:cell@model0-{seed}" for seed in range(7)]
+    cells = [f"studies/seeds/dvc.yaml:cell@model0-{seed:02}" for seed in range(50)]
     assert studies.train_cells(cells) == 0
-    assert len(calls) == 3
+    assert {len(call[3:]) for call in calls} == {3, 2}
     assert sorted(cell for call in calls for cell in call[3:]) == cells
+
+
+def test_a_long_training_keeps_no_other_waiting(calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "cpus", lambda: 2)
+    studies.train_cells(["long", "short", "short", "short"])
+    assert all(len(call[3:]) == 1 for call in calls)
 
 
 @pytest.mark.parametrize(("cpus", "cells"), [(1, ["a", "b"]), (4, ["a"]), (4, [])])
@@ -65,7 +71,7 @@ def test_unknown_study(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["studies", "sead"])
     line = refusal(studies.parse_pipelines)
     assert "sead" in line
-    assert "data_size, relu, seeds" in line
+    assert "data_size, frontier, relu, seeds" in line
 
 
 @pytest.mark.parametrize(("code", "older"), [("a1", False), ("b2", True)])

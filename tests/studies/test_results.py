@@ -103,6 +103,41 @@ def test_sizes(run_study: RunStudy, drawn: "dict[str, Figure]") -> None:
     assert axes.get_legend_handles_labels()[1] == ["model_0", "model_1"]
 
 
+@pytest.fixture
+def frontier_done(run_study: RunStudy, drawn: "dict[str, Figure]") -> dict[str, Any]:
+    for seed, small, large in ((42, 90.0, 92.0), (43, 90.5, 94.0)):
+        write_cell(f"studies/seeds/cells/model_0-{seed}.json", "model_0", seed, 80.0, parameters=7_960)
+        write_cell(f"studies/seeds/cells/model_1-{seed}.json", "model_1", seed, 70.0, parameters=7_960)
+        for name, parameters, accuracy in (("residual_2k", 2_000, small), ("residual_5k", 5_000, large)):
+            about = {"model": name, "parameters": parameters}
+            write_cell(f"studies/frontier/cells/{name}-{seed}.json", "model_0", seed, accuracy, **about)
+    run_study("parameters")
+    return read_json("studies/frontier/results.json")
+
+
+def test_recipes_by_their_parameters(frontier_done: dict[str, Any]) -> None:
+    small, large = frontier_done["recipes"].values()
+    assert (small["parameters"], small["mean"], large["parameters"], large["mean"]) == (2_000, 90.25, 5_000, 93)
+    rows = list(csv.DictReader(Path("studies/frontier/accuracies.csv").read_text().splitlines()))
+    assert [(row["model"], row["seed"], float(row["accuracy"])) for row in rows][:2] == [
+        ("residual_2k", "42", 90),
+        ("residual_2k", "43", 90.5),
+    ]
+
+
+def test_record_within_a_limit(frontier_done: dict[str, Any]) -> None:
+    # no recipe has as few as 10 parameters
+    assert frontier_done["records"] == [{"most_parameters": 10_000, "recipe": "residual_5k", "mean": 93.0}]
+
+
+def test_picture_of_the_frontier(frontier_done: dict[str, Any], drawn: "dict[str, Figure]") -> None:
+    (axes,) = drawn["studies/frontier/accuracies.png"].axes
+    assert axes.get_legend_handles_labels()[1] == ["this study, mean", "model_0, median of 2", "model_1, median of 2"]
+    assert np.asarray(axes.lines[0].get_xydata()).tolist() == [[2_000, 90.25], [5_000, 93]]
+    others = ["published: arXiv 2501.15547", "published: the data set's own table"]
+    assert [text.get_text() for text in axes.texts] == others
+
+
 def test_missing_cell(run_study: RunStudy) -> None:
     Path("studies/seeds/cells/model_1-43.json").unlink()
     assert "model_1-43.json" in refusal(run_study, "recipes", "seeds", "model")
