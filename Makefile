@@ -21,7 +21,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# In the order of the files, not by their number of tests: some of the longest hold one test alone.
+# In the order of tests/conftest.py, not by their number of tests: some of the longest files hold one test alone.
 PYTEST := python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 SETUP := $(BIN)/.installed
 CUDA := ^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==

@@ -1,8 +1,7 @@
 """Real runs of DVC on small synthetic images, in copies of the project as it is on disk.
 
-One copy is reproduced, once for all workers, and the tests work on copies of that one. Their folder has a space in its
-name.
-Commands there know nothing of this machine's user: no settings, no name, no shared state.
+One copy is reproduced, once for all workers, and the tests work on copies of that one, in folders with a space in
+their name. Commands there know nothing of this machine's user: no settings, no name, no shared state.
 """
 
 import os

