@@ -66,9 +66,9 @@ bench: setup
 	@python -m tests.bench_race
 
 # The lecture's trainings take two threads each: beside other tests they would take three times as long.
-test: test-fast
-	@python -m pytest -m slow tests/test_lecture_figures.py
-	@$(PYTEST) -m "slow and not fault" --ignore tests/test_lecture_figures.py
+test: check
+	@python -m pytest tests/test_lecture_figures.py
+	@$(PYTEST) -m "not (slow and fault)" --ignore tests/test_lecture_figures.py
 
 test-fast: check
 	@$(PYTEST) -m "not slow"

@@ -42,6 +42,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 LONGEST = [
     "test_somebodys_project",
+    "test_scale",  # the next one needs what the first one makes
     "test_own_images",
     "test_experiments",
     "test_verify",

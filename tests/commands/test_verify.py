@@ -245,7 +245,7 @@ def test_forged_output_of_a_stage_that_is_gone(clone: Path, run_stage: RunStage,
 
 
 def test_forged_output_of_a_frozen_stage(clone: Path, run_stage: RunStage) -> None:
-    """DVC does not run it, and takes the committed files for what it has made."""
+    """DVC does not run it, and takes the committed files for what it has made; nobody can tell without a run."""
     for path in ("cached", "weights.safetensors"):
         drop_output(path, "dvc.yaml", "dvc.lock")
     forge(YAML().load(Path("dvc.lock")), "metrics/a.json", '{"accuracy": 99}')
@@ -254,6 +254,8 @@ def test_forged_output_of_a_frozen_stage(clone: Path, run_stage: RunStage) -> No
     YAML().dump(pipeline, Path("dvc.yaml"))
     commit()
     assert run_stage("commands.verify").returncode == 1
+    done = run_stage("commands.verify", "--no-run")
+    assert (done.returncode, "'make' is frozen" in done.stdout + done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("content", ["", "<<<<<<< HEAD\nschema: '2.0'\n=======\n", "stages: [make]\n"])

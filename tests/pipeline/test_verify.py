@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.commands.verify import CHANGED
 from tests.helpers import SetParams, Shell
 
 pytestmark = pytest.mark.slow
 
 VERIFY = "python -m stages.commands.verify"
-CHECK_LOCK = "make -o setup check-lock"  # with the libraries of these tests
 
 
 def verdict(printed: str, path: str) -> str:
@@ -20,7 +18,6 @@ def verdict(printed: str, path: str) -> str:
 
 @pytest.mark.usefixtures("project")
 def test_committed_results_verify(shell: Shell) -> None:
-    """They do. One that was changed is found, and where a stage is frozen nobody can tell without a run."""
     shell("python -m stages.commands.card && git commit -qam Card")
     printed = shell(VERIFY)
     assert "worst: same bytes" in printed
@@ -28,14 +25,7 @@ def test_committed_results_verify(shell: Shell) -> None:
         assert "same bytes" in verdict(printed, path)
     assert "timing" not in printed
     shell("git clone -q . ../clone")
-    shell(CHECK_LOCK, folder=Path("../clone"))
-    comparison = Path("../clone/metrics/compare.json")
-    comparison.write_text(comparison.read_text().replace('"accuracy": ', '"accuracy": 1'))
-    shell("git -c user.name=T -c user.email=t@example.com commit -qam Tampered", folder=Path("../clone"))
-    assert CHANGED in verdict(shell(CHECK_LOCK, folder=Path("../clone"), status=2), "metrics/compare.json")
-    shell("git reset -q --hard HEAD~ && dvc freeze prepare", folder=Path("../clone"))
-    shell("git -c user.name=T -c user.email=t@example.com commit -qam Frozen", folder=Path("../clone"))
-    assert "'prepare' is frozen" in shell(CHECK_LOCK, folder=Path("../clone"), status=2)
+    shell("make -o setup check-lock", folder=Path("../clone"))  # with the libraries of these tests
 
 
 @pytest.mark.usefixtures("project")
