@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from jinja2 import UndefinedError
 
-from stages.commands.experiments import contradiction
-from stages.commands.state import State, changed, flat, git, git_state
+from stages.commands.experiments import AFTERWARDS, contradiction, tree_of
+from stages.commands.state import State, changed, flat, git, git_state, older_than_read
 from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS
 from stages.lib.base.errors import UserError, printable
+from stages.lib.base.lock import LOCK
 from stages.lib.results.statistics import difference_interval, mcnemar_test, verdict
 from stages.lib.results.summary import ABOUT, pair_text
 
@@ -146,8 +147,12 @@ def judge(before: dict[str, Any], now: dict[str, Any], comparable: bool) -> dict
 def best_text(before: State, now: State) -> str | None:
     """Test the two best models on the same images; None where they are right on the same, or git cannot tell.
 
-    The table of the confusion matrix has what the best model answers for each test image, in their order.
+    The table of the confusion matrix has what the best model answers for each test image, in their order. Where
+    confusion has not run since that model was chosen, it has the answers of another.
     """
+    runs = [run for state in (before, now) for run in older_than_read(tree_of(state, LOCK).get("stages", {}))]
+    if AFTERWARDS in dict(runs):
+        return None
     names = [state.tree("metrics/best.json").get("model") for state in (before, now)]
     answers = [answers_of(state) for state in (before, now)]
     actual, correct_N = ([list(each[kind]) for each in answers] for kind in ("actual", "correct"))

@@ -1,5 +1,6 @@
 """The report for a pull request: what changed between two commits, read as Markdown, in a clone without data."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -215,6 +216,17 @@ class TestBest:
 
     def test_other_order(self, workspace: Path, markdown: Markdown) -> None:
         write_csv("plots/confusion.csv", ["actual", "predicted"], [("Coat", "Coat")] * IMAGES)
+        assert "image by image" not in markdown()
+
+    def test_answers_of_an_older_best_model(self, workspace: Path, markdown: Markdown) -> None:
+        """After `dvc repro compare` the table still has what the best model before answered."""
+        write_results(workspace, {"model_1": 670, "model_2": 900}, "model_2")
+        best = "models/best.safetensors"
+        stages = {
+            "compare": {"outs": [{"path": best, "md5": "new"}]},
+            "confusion": {"deps": [{"path": best, "md5": "old"}]},
+        }
+        (workspace / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}) + "\n")
         assert "image by image" not in markdown()
 
 
