@@ -22,7 +22,7 @@ from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS, load_yaml
 from stages.lib import plots
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
-from stages.lib.base.files import read_json, write_text
+from stages.lib.base.files import NOT_COUNTED, read_json, write_text
 from stages.lib.base.lock import read_lock, recorded_versions
 from stages.lib.base.timing import TIMING, images_per_second, machine, train_seconds
 from stages.lib.base.versions import installed_version, read_versions
@@ -103,6 +103,7 @@ def gather() -> dict[str, Any]:
         "speed": speed_chart(comparison, seconds, speeds),
         "curves": {name: outputs.read_checked(f"plots/curves/{name}.csv", outputs.CURVE) for name in names},
         "layers": layers,
+        "not_counted": NOT_COUNTED,
         "classes": [with_interval(row) for row in outputs.read_checked("plots/per_class.csv", outputs.CLASSES)],
         "few_images": FEW_IMAGES,
         "params": params,

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from stages.commands.search_results import training_params
 from stages.commands.templates import environment_of
-from stages.lib.base.files import read_json, write_csv, write_json
+from stages.lib.base.files import NOT_COUNTED, read_json, write_csv, write_json
 from stages.lib.base.params import load_params
 from stages.lib.base.timing import machine, write_timing
 from studies.record import made_from
@@ -261,6 +261,17 @@ def test_where_7_times_7_comes_from(report: Report) -> None:
     text = text_of(report())
     assert "10 \N{MULTIPLICATION SIGN} 14 \N{MULTIPLICATION SIGN} 14" in text
     assert "10 · 7 · 7 = 490" in text
+
+
+def test_layer_whose_multiply_adds_are_not_counted(results: Path, report: Report) -> None:
+    """Neither are those of all layers, then: as in the comparison, a dash stands for them."""
+    layers = [("gru", "GRU", "28x28", "", NOT_COUNTED, 1_200, 0), ("out", "Linear", "10", "10", "", 110, 100)]
+    write_csv(results / "plots/layers/model_2.csv", LAYERS_HEADER, layers)
+    set_value(results / "metrics/compare.json", "models.model_2.multiply_adds", None)
+    set_value(results / "metrics/compare.json", "models.model_2.parameters", 1_310)
+    text = text_of(report())
+    assert "1,200 - multiply-adds not counted" in text
+    assert "all 1,310 -" in text
 
 
 class TestGaps:
