@@ -52,6 +52,7 @@ DATA = _block(
 )
 CURVE = conlist(_block(epoch=int, **_keys(float, "train_loss", "train_acc", "test_loss", "test_acc")))
 LAYERS = conlist(_block(**_keys(str, "layer", "kind", "how"), **_keys(int, "parameters", "multiply_adds")))
+BINS = conlist(_block(model=str, confidence_pct=float, images=int))
 CLASSES = conlist(_block(**_keys(float, "precision", "recall", "f1"), images=int))
 
 

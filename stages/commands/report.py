@@ -7,6 +7,7 @@ changed since the commit BASE instead, for a pull request (changes.py).
 
 import argparse
 import base64
+import math
 import platform
 from collections.abc import Container
 from pathlib import Path
@@ -104,6 +105,7 @@ def gather() -> dict[str, Any]:
         "curves": {name: outputs.read_checked(f"plots/curves/{name}.csv", outputs.CURVE) for name in names},
         "layers": layers,
         "not_counted": NOT_COUNTED,
+        "by_chance": errors_by_chance(outputs.read_checked("plots/reliability.csv", outputs.BINS)),
         "classes": [with_interval(row) for row in outputs.read_checked("plots/per_class.csv", outputs.CLASSES)],
         "few_images": FEW_IMAGES,
         "params": params,
@@ -139,6 +141,39 @@ def with_interval(row: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a class with the 95 % confidence interval of its recall, in percent."""
     low, high = wilson_interval(round(row["recall"] * row["images"]), row["images"])
     return {**row, "recall_low": low, "recall_high": high}
+
+
+def errors_by_chance(bins: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the calibration error, in percent, that chance alone would show of each model, were it well calibrated.
+
+    The fewer images a bin has, the further chance takes its accuracy from the confidence.
+    """
+    of_models: dict[str, list[tuple[int, float]]] = {}
+    for each in bins:
+        gap = gap_by_chance(each["images"], each["confidence_pct"] / 100)
+        of_models.setdefault(each["model"], []).append((each["images"], gap))
+    return {
+        name: 100 * sum(images * gap for images, gap in found) / sum(images for images, _ in found)
+        for name, found in of_models.items()
+    }
+
+
+def gap_by_chance(images: int, probability: float) -> float:
+    """Return how far, on average, the proportion of right images is from the probability that each of them is right.
+
+    The mean absolute deviation of a binomial, by de Moivre's formula. Source: P. Diaconis, S. Zabell, Closed form
+    summation for classical distributions, Statistical Science 6 (1991).
+    """
+    if not 0 < probability < 1:
+        return 0.0
+    right = min(math.floor(images * probability) + 1, images)
+    ways = math.lgamma(images + 1) - math.lgamma(right + 1) - math.lgamma(images - right + 1)
+    return (
+        2
+        * right
+        / images
+        * math.exp(ways + right * math.log(probability) + (images - right + 1) * math.log1p(-probability))
+    )
 
 
 def measured_apart(used: dict[str, Any], layers: dict[str, list[dict[str, Any]]]) -> dict[str, str]:

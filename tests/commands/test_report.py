@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from html.parser import HTMLParser
+from math import comb
+from operator import mul
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from stages.commands.report import gap_by_chance
 from stages.commands.search_results import training_params
 from stages.commands.templates import environment_of
 from stages.lib.base.files import NOT_COUNTED, read_json, write_csv, write_json
@@ -47,6 +50,7 @@ PICTURES = (
 )
 NO_GAPS = {"never_predicted": [], "undecided": 0}
 LAYERS_HEADER = ["layer", "kind", "input", "output", "how", "parameters", "multiply_adds"]
+BINS_HEADER = ["model", "low", "high", "confidence_pct", "accuracy_pct", "images"]
 RELU = ("block.3", "ReLU", "10", "10", "", 0, 0)
 ENVIRONMENT_OF = cache(environment_of)
 HOSTILE = "<script>alert('T-shirt')</script> & \"top\""
@@ -123,6 +127,8 @@ def write_results(folder: Path) -> None:
             "shared_images": {"train_test": 0, "train_validation": 0},
         },
     )
+    bins = [(name, 0.8, 0.9, 85.0, 80.0, 20) for name in NAMES]
+    write_csv(folder / "plots/reliability.csv", BINS_HEADER, bins)
     classes = [(HOSTILE, 0.9, 0.8, 0.847, 1_000), ("Trouser", 0.99, 0.97, 0.98, 1_000), ("Bag", 0.5, 0.6, 0.55, 1_000)]
     write_csv(folder / "plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], classes)
     for number, path in enumerate(PICTURES):
@@ -272,6 +278,24 @@ def test_layer_whose_multiply_adds_are_not_counted(results: Path, report: Report
     text = text_of(report())
     assert "1,200 - multiply-adds not counted" in text
     assert "all 1,310 -" in text
+
+
+def test_calibration_error_by_chance(results: Path, report: Report) -> None:
+    """A bin of two images of 50 % has none, one or both right, and is 50, 0 or 50 points off."""
+    bins = [("model_0", 0.4, 0.5, 50.0, 50.0, 2), ("model_0", 0.9, 1.0, 100.0, 100.0, 6)]
+    bins += [(name, 0.8, 0.9, 75.0, 0.0, 1) for name in ("model_1", "model_2")]
+    write_csv(results / "plots/reliability.csv", BINS_HEADER, bins)
+    by_chance = 2 / 8 * 0.5 * 50, 0.75 * 25 + 0.25 * 75
+    text = f"chance alone: model_0 {by_chance[0]:.2f} %, model_1 {by_chance[1]:.2f} %, model_2 {by_chance[1]:.2f} %"
+    assert text in text_of(report())
+
+
+@pytest.mark.parametrize(("images", "probability"), [(6, 0.55), (40, 0.99), (10, 0.9), (3, 1.0)])
+def test_gap_by_chance(images: int, probability: float) -> None:
+    right = range(images + 1)
+    weights = [comb(images, each) * probability**each * (1 - probability) ** (images - each) for each in right]
+    gaps = [abs(each / images - probability) for each in right]
+    assert gap_by_chance(images, probability) == pytest.approx(sum(map(mul, weights, gaps)))
 
 
 class TestGaps:
@@ -698,6 +722,7 @@ class TestLock:
         "plots/curves/model_1.csv",
         "plots/layers/model_1.csv",
         "plots/per_class.csv",
+        "plots/reliability.csv",
     ],
 )
 def test_missing_file(results: Path, stage_refusal: StageRefusal, missing: str) -> None:
@@ -797,6 +822,7 @@ def test_best_model_that_was_not_compared(results: Path, stage_refusal: StageRef
         *(("curves/model_0", "train_loss", value) for value in ("", "high", "nan")),
         ("layers/model_1", "parameters", "high"),
         ("per_class", "f1", ""),
+        ("reliability", "images", "many"),
     ],
 )
 def test_no_number_in_a_table(results: Path, stage_refusal: StageRefusal, file: str, column: str, value: str) -> None:
