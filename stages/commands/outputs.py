@@ -40,7 +40,12 @@ COMPARISON = _block(
     models=dict[Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$")], _ROW],  # type: ignore[valid-type]
     pairs=list[_PAIR],  # type: ignore[valid-type]
 )
-EVALUATION = _block(**_keys(int, "images", "undecided"), never_predicted=list[str])
+EVALUATION = _block(
+    accuracy=float,
+    **_keys(int, "images", "undecided"),
+    never_predicted=list[str],
+    validation=(_block(accuracy=float) | None, None),  # where there are validation images
+)
 TRAINING = _block(watched=str, **_keys(float, "train_acc", "test_acc"))
 DATA = _block(
     source=str,

@@ -78,8 +78,8 @@ def gather() -> dict[str, Any]:
     layers = {name: outputs.read_checked(f"plots/layers/{name}.csv", outputs.LAYERS) for name in names}
     data = outputs.read_checked("metrics/data.json", outputs.DATA)
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
-    trained = {name: outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING) for name in names}
-    apart = not_known(trained, data["counts"]) | hidden(trained, data) | measured_apart(used, layers)
+    trained = {name: over_images(name, evaluated[name]) for name in names}
+    apart = not_known(trained, data["counts"], used) | hidden(trained, data) | measured_apart(used, layers)
     seconds = {name: train_seconds(name) for name in names}
     speeds = {name: images_per_second(name) for name in names}
     return {
@@ -184,14 +184,25 @@ def measured_apart(used: dict[str, Any], layers: dict[str, list[dict[str, Any]]]
     return {name: " and ".join(why) for name, why in reasons.items() if why}
 
 
-def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int]) -> dict[str, str]:
+def over_images(name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a training, and the accuracy over all images held out as `test_acc`.
+
+    The training's own is a mean over batches: of 33 images in batches of 32 the last weighs as much as all others.
+    """
+    training: dict[str, Any] = outputs.read_checked(f"metrics/train/{name}.json", outputs.TRAINING)
+    held_out = evaluation["validation"] if training["watched"] == "validation" else evaluation
+    return training | {"test_acc": held_out["accuracy"]}
+
+
+def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int], used: dict[str, Any]) -> dict[str, str]:
     """Return the models of which so few images do not say whether they are ahead on their training images, and why."""
     found = {}
     for name, each in trained.items():
         watched = each["watched"]
+        learned = effective_images(counts["train"], used.get(f"{name}.batch_size", 1))
         seen, unseen = (
             (accuracy, *wilson_interval(round(accuracy / 100 * images), images))
-            for accuracy, images in ((each["train_acc"], counts["train"]), (each["test_acc"], counts.get(watched, 0)))
+            for accuracy, images in ((each["train_acc"], learned), (each["test_acc"], counts.get(watched, 0)))
         )
         _, least, most = difference_interval(unseen, seen)
         if excess_points(each) >= FAR_POINTS and least <= 0:
@@ -199,6 +210,15 @@ def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int]) -> dic
         elif excess_points(each) < FAR_POINTS and most >= HIDDEN_POINTS:
             found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may hide {most:.0f} points"
     return found
+
+
+def effective_images(images: int, batch_size: int) -> int:
+    """Return how many images a mean over batches says as much as: those of a short last batch weigh more than others.
+
+    Source: L. Kish, Survey sampling (1965).
+    """
+    whole, rest = divmod(images, batch_size)
+    return round((whole + bool(rest)) ** 2 / (whole / batch_size + (1 / rest if rest else 0)))
 
 
 def hidden(trained: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, str]:

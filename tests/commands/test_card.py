@@ -34,7 +34,9 @@ def results(workspace: Path) -> Path:
             ],
         },
     )
-    write_json("metrics/eval/model_2.json", {"images": 10_000, "undecided": 0, "never_predicted": []})
+    write_json(
+        "metrics/eval/model_2.json", {"accuracy": 88.33, "images": 10_000, "undecided": 0, "never_predicted": []}
+    )
     write_json("metrics/train/model_2.json", {"watched": "test", "train_acc": 88.12, "test_acc": 88.35})
     write_json(
         "metrics/data.json",
@@ -120,7 +122,9 @@ def test_nothing_chose_among_one_model(card: Card) -> None:
 
 
 def test_gaps(card: Card) -> None:
-    write_json("metrics/eval/model_2.json", {"images": 9, "undecided": 663, "never_predicted": ["Dress"]})
+    write_json(
+        "metrics/eval/model_2.json", {"accuracy": 88.33, "images": 9, "undecided": 663, "never_predicted": ["Dress"]}
+    )
     text = card()
     assert "never answers `Dress`" in text
     assert "663" in text
@@ -145,7 +149,7 @@ def test_check(card: Card, run_stage: RunStage, stage_refusal: StageRefusal) -> 
     assert "make card" in stage_refusal("commands.card", "--check")
     card()
     assert run_stage("commands.card", "--check").returncode == 0
-    write_json("metrics/eval/model_2.json", {"images": 9_999, "undecided": 0, "never_predicted": []})
+    write_json("metrics/eval/model_2.json", {"accuracy": 88.33, "images": 9_999, "undecided": 0, "never_predicted": []})
     assert "docs/model_card.md" in stage_refusal("commands.card", "--check")
 
 
