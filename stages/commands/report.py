@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from stages.commands import changes, outputs
+from stages.commands.batches import effective_images
 from stages.commands.search_results import read_searches
 from stages.commands.state import changed, flat, git_state, is_of_older_code
 from stages.commands.templates import environment_of
@@ -210,15 +211,6 @@ def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int], used: 
         elif excess_points(each) < FAR_POINTS and most >= HIDDEN_POINTS:
             found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may hide {most:.0f} points"
     return found
-
-
-def effective_images(images: int, batch_size: int) -> int:
-    """Return how many images a mean over batches says as much as: those of a short last batch weigh more than others.
-
-    Source: L. Kish, Survey sampling (1965).
-    """
-    whole, rest = divmod(images, batch_size)
-    return round((whole + bool(rest)) ** 2 / (whole / batch_size + (1 / rest if rest else 0)))
 
 
 def hidden(trained: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, str]:

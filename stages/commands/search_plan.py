@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 
+from stages.commands.batches import effective_images
 from stages.lib.base.errors import UserError
 from stages.lib.base.params import Block, Params, check_params, read_yaml
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 OBJECTIVE = re.compile(r"(metrics/train/(model_\d+)\.json):(test_acc|test_loss)")
 IMAGES = ("fetch", "prepare")  # blocks that decide on which images a trial is judged
 TRAINING = ("seed", "train")  # what decides on a training beside the model's own block
+EVEN = 0.9  # part of the validation images that a mean over batches should at least say as much as
 DIGITS = 3  # of a value drawn from a range: params.yaml shall be easy to read
 
 
@@ -143,7 +146,24 @@ def read_plan(path: Path) -> tuple[Plan, Params]:
     if not params.prepare.validation:
         what = "prepare.validation is 0, so the trials would be judged on the test images"
         raise UserError(f"{path}: {what}; set it under params, such as prepare.validation: 6000")
+    warn_of_short_batches(plan, params)
     return plan, params
+
+
+def warn_of_short_batches(plan: Plan, params: Params) -> None:
+    """Say on stderr if few validation images, those of a short last batch, decide on much of the objective."""
+    images, key = params.prepare.validation, f"{plan.model}.batch_size"
+    values = plan.space.get(key, [params.model(plan.model).batch_size])
+    sizes = range(int(values.low), int(values.high) + 1) if isinstance(values, Range) else values
+    possible = [each for each in sizes if isinstance(each, int) and each > 0]  # others are refused when they come up
+    size = min(possible, key=lambda each: effective_images(images, each))
+    if effective_images(images, size) < EVEN * images:
+        print(
+            f"search: warning: {plan.key} is a mean over batches: with {key} {size} the last {images % size} of the "
+            f"{images:,} validation images count as much as {size} others; set prepare.validation to a multiple of the "
+            "batch size",
+            file=sys.stderr,
+        )
 
 
 def trial_params(plan: Plan, path: Path) -> Params:

@@ -105,6 +105,27 @@ def test_validation_images_of_params_yaml(plan_with: Callable[..., Plan], set_pa
     assert plan_with(params={}).direction == "maximize"
 
 
+@pytest.mark.parametrize(
+    ("images", "sizes", "said"),
+    [
+        (129, [43, 128], "with model_1.batch_size 128 the last 1 of the 129 validation images count as much as 128"),
+        (129, {"low": 43, "high": 128}, "with model_1.batch_size 128 the last 1 of"),
+        (100, None, "with model_1.batch_size 32 the last 4 of the 100"),
+        (6000, [32, 64, "128"], ""),
+        (24, [32], ""),
+    ],
+)
+def test_few_images_decide(
+    plan_with: Callable[..., Plan], capsys: pytest.CaptureFixture[str], images: int, sizes: Any, said: str
+) -> None:
+    """The objective is a mean over batches, and the last may be short."""
+    space = {"model_1.batch_size": sizes} if sizes else PLAN["space"]
+    plan_with(params={"prepare.validation": images}, space=space)
+    warning = capsys.readouterr().err
+    assert said in warning
+    assert bool(warning) is bool(said)
+
+
 def test_values_for_params_yaml(plan_with: Callable[..., Plan]) -> None:
     plan = plan_with(objective="metrics/train/model_1.json:test_loss")
     drawn = {"model_1.lr": 0.0234567, "model_1.augment": '["flip"]'}
