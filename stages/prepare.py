@@ -60,7 +60,6 @@ def main() -> None:
         for name, split in splits.items():
             save_split(PREPARED / f"{name}.safetensors", split)
         description = describe(splits, checksums)
-        copies = len(test) - len({sha256(image).digest() for image in test.images_NCHW.numpy()})
         draw(kept, params.prepare.seed)
     write_json("metrics/data.json", description)
     inputs.check_unchanged()
@@ -70,7 +69,7 @@ def main() -> None:
     for name in ("test", "validation"):
         if shared := description["shared_images"][f"train_{name}"]:
             print(f"prepare: warning: {shared} {name} images are in the training set too", file=sys.stderr)
-    if copies:
+    if copies := description.get("test_copies"):
         what = "intervals and tests take them for images of their own, and say more than is known"
         print(f"prepare: warning: {copies} test images are copies of others: {what}", file=sys.stderr)
 
@@ -205,6 +204,7 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
     pixels = pixel_counts(train)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (pixels @ values) / pixels.sum()
+    copies = len(test) - len({sha256(image).digest() for image in test.images_NCHW.numpy()})
     return {
         "source": train.source,
         **({"data_set": train.data_set} if train.called == train.data_set else {}),
@@ -224,6 +224,7 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
             "train_test": shared_images(train, test),
             "train_validation": shared_images(train, validation),
         },
+        **({"test_copies": copies} if copies else {}),
     }
 
 

@@ -189,6 +189,7 @@ def test_copies_among_test_images(raw: Path, run_stage: RunStage, drawn: Drawn) 
     write_images(TEST_IMAGES, images_NHW)
     (line,) = run_stage("prepare").stderr.splitlines()
     assert "warning: 3 test images are copies of others" in line
+    assert read_json("metrics/data.json")["test_copies"] == 3
 
 
 def test_validation_images_that_are_trained_on(

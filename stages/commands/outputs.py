@@ -54,6 +54,7 @@ DATA = _block(
     shape=list[int],
     **_keys(float, "mean", "std"),
     shared_images=_block(**_keys(int, "train_test", "train_validation")),
+    test_copies=(int, 0),  # where there are some
 )
 CURVE = conlist(_block(epoch=int, **_keys(float, "train_loss", "train_acc", "test_loss", "test_acc")))
 LAYERS = conlist(_block(**_keys(str, "layer", "kind", "how"), **_keys(int, "parameters", "multiply_adds")))

@@ -97,6 +97,12 @@ def test_limits(card: Card) -> None:
     assert "weakest class is `Shirt`: 66.0 %" in text
     assert "a little too good" in text
     assert "never answers" not in text
+    assert "copies of others" not in text
+
+
+def test_copies_among_test_images(card: Card) -> None:
+    write_json("metrics/data.json", read_json("metrics/data.json") | {"test_copies": 1_200})
+    assert "1,200 of the test images are copies of others" in card()
 
 
 def test_chosen_by_validation_images(card: Card) -> None:

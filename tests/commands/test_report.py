@@ -298,6 +298,12 @@ def test_gap_by_chance(images: int, probability: float) -> None:
     assert gap_by_chance(images, probability) == pytest.approx(sum(map(mul, weights, gaps)))
 
 
+def test_copies_among_test_images(results: Path, report: Report) -> None:
+    assert "copies of others" not in text_of(report())
+    edit(results / "metrics/data.json", test_copies=1_200)
+    assert "1,200 of the 10,000 test images are copies of others" in text_of(report())
+
+
 class TestGaps:
     """What a model never answers, for how many images it cannot decide, and why."""
 
