@@ -19,6 +19,7 @@ from stages.lib.learning.evaluation import accuracy_pct
 from stages.lib.photos import read_garment, read_picture
 from stages.lib.source.archives import download_and_unpack
 from stages.lib.source.folders import walk
+from stages.lib.source.pictures import plain_colours
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GRID_POINTS = 101  # of plot_decision_boundary, along each axis
@@ -171,7 +172,7 @@ def _read_garment(path: str | Path) -> Tensor:
 
 
 def _read_colours(path: str | Path) -> Tensor:
-    """Read a picture as it is: red, green and blue, or one channel of grey."""
+    """Read a picture as it is, what is transparent white: red, green and blue, or one channel of grey."""
     picture = read_picture(path)
-    pixels = np.array(picture if picture.mode == "L" else picture.convert("RGB"))
+    pixels = np.array(plain_colours(picture).convert("L" if picture.mode == "L" else "RGB"))
     return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1) / 255

@@ -278,6 +278,15 @@ def test_picture_for_a_model_of_colours(cap: Callable[[str], Path]) -> None:
     assert np.asarray(axes.images[0].get_array()).shape == (140, 140, 3)
 
 
+def test_picture_of_16_bits(tmp_path: Path) -> None:
+    """Pillow's own conversion to colours takes all levels above 255 of 65,535 for white."""
+    image_HW = np.full((40, 40), 10_000, np.uint16)
+    image_HW[:20] = 50_000
+    Image.fromarray(image_HW).save(tmp_path / "cap.png")
+    pred_and_plot_image(Halves(3), tmp_path / "cap.png", ["Cap", "Boot"])
+    assert plt.gca().get_title().startswith("Pred: Cap | Prob: 0.9")
+
+
 def test_transform(cap: Callable[[str], Path]) -> None:
     seen: list[Tensor] = []
 
