@@ -76,6 +76,7 @@ def main() -> None:
     say_sizes(looks)
     warn_of_duplicates(looks, layout)
     warn_of_folders_inside([file.name for file in files], layout)
+    warn_of_case(layout.class_names)
     warn_of_letters(layout.class_names)
     warn_of_secrets(source)
     write_params(source, checksum_of(looks))
@@ -170,6 +171,17 @@ def warn_of_folders_inside(names: list[str], layout: Layout) -> None:
             "classes, and these are parts of the set, rename the parts to train and test, or give the path of one",
             file=sys.stderr,
         )
+
+
+def warn_of_case(class_names: tuple[str, ...]) -> None:
+    """Say on stderr which classes differ in small and capital letters alone: they may be one."""
+    first: dict[str, str] = {}
+    for name in class_names:
+        if (other := first.setdefault(name.casefold(), name)) is not name:
+            what = (
+                "are two classes, and differ in small and capital letters alone; if they are one, put it in one folder"
+            )
+            print(f"images: warning: {printable(other)} and {printable(name)} {what}", file=sys.stderr)
 
 
 def warn_of_letters(class_names: tuple[str, ...]) -> None:

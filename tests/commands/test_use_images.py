@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.commands.use_images import warn_of_case
 from stages.lib.base.params import load_params
 from stages.lib.source.image_sets import checksum_of, find_images
 from tests.helpers import RunStage, SetParams, StageRefusal, write_photos, zip_of
@@ -71,6 +72,13 @@ def test_letters_that_pictures_lack(photos: Path, run_stage: RunStage) -> None:
     assert "boxes in the names 靴:" in line
     (photos / "靴").rename(photos / "Ähren Кот")
     assert "taken for classes" not in run_stage(COMMAND, "pets").stderr
+
+
+def test_classes_that_differ_in_case_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two people may have written the name of one class. (Not every file system can hold both folders.)"""
+    warn_of_case(("Hose", "Kleid", "kleid"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("images: warning: Kleid and kleid are two classes")
 
 
 def test_other_files_are_counted(photos: Path, run_stage: RunStage) -> None:
