@@ -304,6 +304,12 @@ def test_copies_among_test_images(results: Path, report: Report) -> None:
     assert "1,200 of the 10,000 test images are copies of others" in text_of(report())
 
 
+def test_test_images_that_were_trained_on(results: Path, report: Report) -> None:
+    assert "have seen them" not in text_of(report())
+    set_value(results / "metrics/data.json", "shared_images.train_test", 300)
+    assert "300 of the 10,000 test images are among the training images: the models have seen" in text_of(report())
+
+
 class TestGaps:
     """What a model never answers, for how many images it cannot decide, and why."""
 
