@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from stages.lib.base.batches import few_decide
 from stages.lib.base.errors import exit_at_once, exit_cleanly
 from stages.lib.base.files import write_csv, write_json
 from stages.lib.base.inputs import Inputs
@@ -56,6 +57,7 @@ def train_model(name: str, params: Params, inputs: Inputs) -> None:
         say = print if world.writes else silence
         if world.writes:
             check_versions("numpy", "safetensors", "torch")
+            warn_of_short_batch(len(held_out), model_params.batch_size, watched)
         training = new_training(model_params, params.seed, train, held_out, params.train.precision, world)
         model = training.model
         parameters = sum(weights.numel() for weights in model.parameters())
@@ -125,6 +127,13 @@ def made_from(name: str, params: Params, inputs: Inputs, device: torch.device) -
         "seed": params.seed,
         "precision": params.train.precision,
     }
+
+
+def warn_of_short_batch(images: int, batch_size: int, watched: str) -> None:
+    """Say on stderr if few of the images that the training watches decide on much of its accuracies."""
+    if few_decide(images, batch_size):
+        what = f"the last {images % batch_size} of the {images:,} {watched} images count as much as {batch_size} others"
+        print(f"train: warning: accuracies of epochs are means over batches: {what}", file=sys.stderr)
 
 
 def write_curve(name: str, epochs: Sequence[Epoch]) -> None:

@@ -444,6 +444,13 @@ def test_warning_at_chance(prepared: Path, run_stage: RunStage, set_params: SetP
     assert "warning: model_1 ends no better than chance" in line
 
 
+def test_warning_of_a_short_batch(prepared: Path, run_stage: RunStage, make_split: MakeSplit) -> None:
+    """Of 33 images in batches of 32 the last one is half of the accuracy."""
+    save_split("data/prepared/test.safetensors", make_split(33))
+    (line,) = run_stage("train", "model_0").stderr.splitlines()
+    assert "the last 1 of the 33 test images count as much as 32 others" in line
+
+
 NORMALIZED = "nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(), nn.Linear(784, num_classes))"
 
 

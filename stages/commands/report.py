@@ -17,12 +17,12 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from stages.commands import changes, outputs
-from stages.commands.batches import effective_images
 from stages.commands.search_results import read_searches
 from stages.commands.state import changed, flat, git_state, is_of_older_code
 from stages.commands.templates import environment_of
 from stages.commands.yaml_files import PARAMS, load_yaml
 from stages.lib import plots
+from stages.lib.base.batches import effective_images
 from stages.lib.base.errors import Outdated, UserError, exit_cleanly
 from stages.lib.base.files import NOT_COUNTED, read_json, write_text
 from stages.lib.base.lock import read_lock, recorded_versions

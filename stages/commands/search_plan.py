@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 
-from stages.commands.batches import effective_images
+from stages.lib.base.batches import effective_images, few_decide
 from stages.lib.base.errors import UserError
 from stages.lib.base.params import Block, Params, check_params, read_yaml
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 OBJECTIVE = re.compile(r"(metrics/train/(model_\d+)\.json):(test_acc|test_loss)")
 IMAGES = ("fetch", "prepare")  # blocks that decide on which images a trial is judged
 TRAINING = ("seed", "train")  # what decides on a training beside the model's own block
-EVEN = 0.9  # part of the validation images that a mean over batches should at least say as much as
 DIGITS = 3  # of a value drawn from a range: params.yaml shall be easy to read
 
 
@@ -157,7 +156,7 @@ def warn_of_short_batches(plan: Plan, params: Params) -> None:
     sizes = range(int(values.low), int(values.high) + 1) if isinstance(values, Range) else values
     possible = [each for each in sizes if isinstance(each, int) and each > 0]  # others are refused when they come up
     size = min(possible, key=lambda each: effective_images(images, each))
-    if effective_images(images, size) < EVEN * images:
+    if few_decide(images, size):
         print(
             f"search: warning: {plan.key} is a mean over batches: with {key} {size} the last {images % size} of the "
             f"{images:,} validation images count as much as {size} others; set prepare.validation to a multiple of the "
