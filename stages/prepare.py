@@ -25,7 +25,7 @@ from stages.lib.base.inputs import Inputs
 from stages.lib.base.params import ImagesParams, Params, PrepareParams, load_params
 from stages.lib.base.versions import check_versions
 from stages.lib.data.datasets import Split, make_loader, save_split
-from stages.lib.data.splitting import hold_out, part_of_each_class, shared_images
+from stages.lib.data.splitting import hold_out, part_of_each_class, repeated_images, shared_images
 from stages.lib.source.idx import map_idx, unpack_images, unpack_labels
 from stages.lib.source.idx_sets import (
     FASHION_MNIST,
@@ -204,7 +204,7 @@ def describe(splits: dict[str, Split], checksums: dict[str, str]) -> dict[str, A
     pixels = pixel_counts(train)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (pixels @ values) / pixels.sum()
-    copies = len(test) - len({sha256(image).digest() for image in test.images_NCHW.numpy()})
+    copies = repeated_images(test)
     return {
         "source": train.source,
         **({"data_set": train.data_set} if train.called == train.data_set else {}),

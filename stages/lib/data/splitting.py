@@ -67,6 +67,11 @@ def shared_images(first: Split, second: Split) -> int:
     return sum(wanted.pop(digest, 0) for digest in _digests(first.images_NCHW))
 
 
+def repeated_images(split: Split) -> int:
+    """Count the images that are, byte for byte, an earlier one of the same split."""
+    return len(split) - len(set(_digests(split.images_NCHW)))
+
+
 def _unfair(split: Split, count: int, classes: int, key: str) -> UserError:
     return UserError(
         f"{key} is {count}; of {len(split):,} images it must take 0, or {classes} to "
