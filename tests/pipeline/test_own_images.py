@@ -26,8 +26,7 @@ def test_there_and_back(project: Path, shell: Shell, stages_run: StagesRun, tmp_
     photo = shlex.quote(str(tmp_path / "pets/Kleid/0.jpg"))
     assert re.findall(r"^  (\w+)", shell(f"python -m stages.predict --top 1 {photo}"), re.MULTILINE)[0] in said
 
-    shell("git commit -qam Pets && git clone -q . ../clone")
-    assert stages_run(shell("dvc repro fetch", folder=Path("../clone"))) == ["fetch"]  # though the server is gone
+    shell("git commit -qam Pets")
     shell("git checkout -q HEAD~ -- params.yaml")
     assert not {name for name in stages_run(shell("dvc repro")) if name.startswith("train_")}
     assert shell("git diff --stat HEAD~") == ""
