@@ -54,7 +54,7 @@ def main() -> None:
     sides = [side for side in SIDES if side == "stage" or find_spec(side)]
     if missing := SIDES.keys() - sides:
         print(f"without {' and '.join(sorted(missing))}: docs/speed.md says how to install them\n")
-    print(f"{'goal %':<8}{'by':<12}{'epochs':>6}{'parameters':>12}{'seconds':>24}{'accuracy %':>28}")
+    print(f"{'goal %':<8}{'by':<12}{'epochs':>6}{'parameters':>12}{'seconds':>28}{'accuracy %':>26}")
     for goal in arguments.goals:
         results: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
         for _ in range(arguments.rounds):
@@ -63,7 +63,7 @@ def main() -> None:
         for side, each in results.items():
             seconds, accuracy = (spread([result[key] for result in each]) for key in ("seconds", "accuracy"))
             about = f"{each[0]['epochs']:>6}{each[0]['parameters']:>12,}"
-            print(f"{goal:<8}{side:<12}{about}{seconds:>24}{accuracy:>28}", flush=True)
+            print(f"{goal:<8}{side:<12}{about}{seconds:>28}{accuracy:>26}", flush=True)
 
 
 # --- the sides, each run in a process of its own ----------------------------------------------------------------------
