@@ -50,7 +50,6 @@ Answer = dict[str, Any]
 def main() -> None:
     """Read the plan, run its trials, show what came of them."""
     arguments = parse_arguments()
-    plan, params = read_plan(arguments.plan)
     try:
         import distributed  # noqa: F401
         import optuna
@@ -58,6 +57,7 @@ def main() -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: `make setup`, or pip install '.[cluster]'") from None
+    plan, params = read_plan(arguments.plan)
     workers = arguments.workers or max(cpus() // (params.threads(plan.model) * params.train.processes), 1)
     folder = SEARCHES / plan.name
     with alone_in(folder):
@@ -158,13 +158,11 @@ def open_study(plan: Plan, place: dict[str, Any], folder: Path) -> "Study":
         taken = checked_git("ls-remote", place["git"], f"refs/exps/*/{plan.name}-*")
         if taken:
             name = taken.rpartition("/")[2]
-            raise UserError(
-                f"search.yaml: name: there are experiments of this name already, such as {name}; take another"
-            )
+            raise UserError(f"there is an experiment {name} already; give the search another name than {plan.name}")
         study.set_user_attr("what", what)
     elif begun != what:
         (key, *_) = [key for key in what if begun[key] != what[key]]
-        raise UserError(f"search.yaml: the search in {folder} was begun with another {key}; take another name for this")
+        raise UserError(f"the search in {folder} was begun with another {key}; take another name for this")
     return study
 
 

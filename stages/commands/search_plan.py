@@ -71,25 +71,11 @@ class Plan(Block):
         return self.params | {key: _value(self.space[key], drawn[key]) for key in self.space}
 
     def distributions(self) -> "dict[str, BaseDistribution]":
-        """Return the space as Optuna wants it.
-
-        Raises:
-            UserError: a range is none.
-        """
-        found = {}
-        for key, values in self.space.items():
-            try:
-                found[key] = _distribution(values)
-            except ValueError as error:
-                raise UserError(f"search.yaml: space.{key}: {error}") from None
-        return found
+        """Return the space as Optuna wants it."""
+        return {key: _distribution(values) for key, values in self.space.items()}
 
     def sampler_from(self, begun: int) -> "BaseSampler":
-        """Return what draws the values, after `begun` trials: seeded as at the start it would draw those again.
-
-        Raises:
-            UserError: a grid has a range of numbers that are not whole.
-        """
+        """Return what draws the values, after `begun` trials: seeded as at the start it would draw those again."""
         from optuna.samplers import GridSampler, RandomSampler, TPESampler
 
         class Grid(GridSampler):
@@ -101,20 +87,8 @@ class Plan(Block):
         return (RandomSampler if self.sampler == "random" else TPESampler)(seed=self.seed + begun)
 
     def grid(self) -> dict[str, list[Any]]:
-        """Return the values of each key of a grid.
-
-        Raises:
-            UserError: a range has numbers that are not whole: which of them to take?
-        """
-        values: dict[str, list[Any]] = {}
-        for key, each in self.space.items():
-            if isinstance(each, list):
-                values[key] = list(map(_category, each))
-            elif isinstance(each.low, int) and isinstance(each.high, int):
-                values[key] = list(range(each.low, each.high + 1))
-            else:
-                raise UserError(f"search.yaml: space.{key}: a grid takes a list of values, such as [0.01, 0.1]")
-        return values
+        """Return the values of each key of a grid."""
+        return {key: _grid_values(values) for key, values in self.space.items()}
 
 
 def read_plan(path: Path) -> tuple[Plan, Params]:
@@ -133,7 +107,13 @@ def read_plan(path: Path) -> tuple[Plan, Params]:
         raise UserError(
             f"{path}: objective is {plan.objective!r:.80}; it should be {allowed}: test images never choose"
         )
-    for key in plan.space:
+    for key, values in plan.space.items():
+        try:
+            _distribution(values)
+            if plan.sampler == "grid":
+                _grid_values(values)
+        except ValueError as error:
+            raise UserError(f"{path}: space.{key}: {error}") from None
         if key.partition(".")[0] in IMAGES:
             raise UserError(f"{path}: space.{key} would judge trials on different images; set it under params")
     params = trial_params(plan, path)
@@ -190,6 +170,15 @@ def _distribution(values: Range | list[Any]) -> "BaseDistribution":
     if isinstance(values.low, int) and isinstance(values.high, int):
         return IntDistribution(values.low, values.high, log=values.log)
     return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _grid_values(values: Range | list[Any]) -> list[Any]:
+    """Return the values of a grid; numbers that are not whole have no next one."""
+    if isinstance(values, list):
+        return list(map(_category, values))
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return list(range(values.low, values.high + 1))
+    raise ValueError("a grid takes a list of values, such as [0.01, 0.1]")
 
 
 def _category(value: Any) -> Any:

@@ -80,6 +80,8 @@ def test_shipped_plan(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"space": {"model_1.lr.high": [0.1]}}, ["model_1.lr"]),
         ({"space": {"model_1.lr": [-1.0]}}, ["model_1.lr is -1.0", "greater than 0"]),
         ({"space": {"model_1.lr": []}}, ["space.model_1.lr"]),
+        ({"space": {"model_1.lr": {"low": 1.0, "high": 0.1}}}, ["search.yaml: space.model_1.lr"]),
+        ({"space": {"model_1.lr": {"low": 0.1, "high": 1.0}}, "sampler": "grid"}, ["space.model_1.lr: a grid takes a"]),
         ({"space": {}}, ["space"]),
         ({"trials": 0}, ["trials"]),
         ({"name": "my search"}, ["name"]),
@@ -90,14 +92,6 @@ def test_plan_refused(plan_with: Callable[..., Plan], changes: dict[str, Any], w
     line = refusal(lambda: plan_with(**changes))
     assert ".yaml" in line
     assert all(word in line for word in words)
-
-
-def test_empty_range_is_refused(plan_with: Callable[..., Plan]) -> None:
-    assert "space.model_1.lr" in refusal(plan_with(space={"model_1.lr": {"low": 1.0, "high": 0.1}}).distributions)
-
-
-def test_grid_of_real_numbers_is_refused(plan_with: Callable[..., Plan]) -> None:
-    assert "space.model_1.lr" in refusal(plan_with(sampler="grid").grid)
 
 
 def test_validation_images_of_params_yaml(plan_with: Callable[..., Plan], set_params: SetParams) -> None:
