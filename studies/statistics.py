@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t
 
 from stages.lib.results.statistics import SIGNIFICANCE, holm
@@ -53,7 +54,7 @@ class Pair:
 def compare_recipes(accuracies: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]]) -> list[Pair]:
     """Test each pair of recipes by the signs of their differences: without an effect either sign is as likely.
 
-    All 2^n choices of signs are tried, so that the test is exact for any number n of seeds. It asks no normal
+    All 2^n choices of signs count, so that the test is exact for any number n of seeds. It asks no normal
     distribution. Source: R. A. Fisher, The Design of Experiments (1935), section 21.
     """
     differences = [np.subtract(accuracies[first], accuracies[second]).tolist() for first, second in pairs]
@@ -65,11 +66,26 @@ def compare_recipes(accuracies: Mapping[str, Sequence[float]], pairs: Sequence[t
 
 
 def sign_flip_test(differences: Sequence[float]) -> float:
-    """Return the proportion of all choices of signs that bring the sum at least as far from 0 as it is."""
+    """Return the proportion of all choices of signs that bring the sum at least as far from 0 as it is.
+
+    Each half of the differences has its sums, and all pairs of the two are counted, not listed: 30 seeds take no longer
+    than ten. Source: E. Horowitz, S. Sahni, Computing partitions with applications to the knapsack problem, J. ACM 21
+    (1974).
+    """
+    half = len(differences) // 2
+    first, second = _sums(differences[:half]), np.sort(_sums(differences[half:]))
+    far = abs(math.fsum(differences)) - ROUNDING
+    above = second.size * first.size - int(np.searchsorted(second, far - first).sum())
+    below = int(np.searchsorted(second, -far - first, side="right").sum())
+    return float(min((above + below) / 2 ** len(differences), 1.0))
+
+
+def _sums(differences: Sequence[float]) -> NDArray[np.float64]:
+    """Return the sum for each choice of signs, `[2^n]`."""
     sums = np.zeros(1)
     for each in differences:
         sums = np.concatenate([sums + each, sums - each])
-    return float(np.mean(np.abs(sums) >= abs(math.fsum(differences)) - ROUNDING))
+    return sums
 
 
 def _pair(first: str, second: str, differences: list[float], p_value: float, p_value_holm: float) -> Pair:

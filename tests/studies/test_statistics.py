@@ -38,6 +38,11 @@ def test_p_value_is_that_of_all_signs() -> None:
     assert pair_of(list(80 + differences), [80.0] * 6).p_value == pytest.approx(float(expected))
 
 
+def test_many_seeds() -> None:
+    """A list of all 2^30 sums would fill the memory of most machines."""
+    assert pair_of([float(value) for value in range(51, 81)], [50.0] * 30).p_value == 2 / 2**30
+
+
 def test_equal_sums_count_as_equal() -> None:
     """6 of all 128 choices of signs come as far from 0, and 2 farther: in floats some of the 6 come out nearer."""
     base = [8218, 8696, 8320, 8162, 8765, 8033, 8399]
