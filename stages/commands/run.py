@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from stages.commands.state import is_of_older_code
 from stages.commands.yaml_files import PARAMS, PIPELINE, dump_yaml, load_yaml
 from stages.lib.base.errors import UserError, exit_cleanly
-from stages.lib.base.files import write_text
+from stages.lib.base.files import read_json, write_text
 from stages.lib.base.lock import read_lock
 from stages.lib.base.params import MODEL_NAME, FetchParams, Params, load_params
 from stages.lib.base.process import cpus
@@ -90,12 +90,23 @@ def run_pipeline() -> None:
     status = train_together(trainings_at_once(params)) or dvc("repro")
     if status != 0:
         sys.exit(status)
-    print(f"\n{summary()}")
+    print(f"\n{summary()}", flush=True)
+    for doubt in doubts():
+        print(f"run: warning: {doubt}", file=sys.stderr)
     if study := read_seeds():
         older = ", trained by older code" if is_of_older_code(STUDIES / "seeds") else ""
         print(f"\nEach model with {len(study['seeds'])} seeds, by studies/seeds{older}:", *study["sentences"], sep="\n")
     if synthetic:
         print(NOT_FASHION_MNIST.format(runs="ran"))
+
+
+def doubts() -> Iterator[str]:
+    """Yield why the test images say less than the summary does: prepare says so only when it runs."""
+    data = read_json("metrics/data.json")
+    if shared := data["shared_images"]["train_test"]:
+        yield f"{shared:,} test images are in the training set too: a model may know them by heart"
+    if copies := data.get("test_copies"):
+        yield f"{copies:,} test images are copies of others: intervals and tests say more than is known"
 
 
 def obstacles(params: Params) -> Iterator[str]:
