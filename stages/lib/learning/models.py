@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from stages.lib.base.errors import Outdated, UserError
-from stages.lib.base.lock import edited_since, is_output, recorded
+from stages.lib.base.lock import LOCK, edited_since, is_output, recorded
 from stages.lib.base.params import ARCHITECTURES, MOST_HIDDEN_UNITS, ModelParams, architectures
 from stages.lib.base.tensors import load_tensors, save_tensors
 from stages.lib.data.datasets import Split, about_data
@@ -265,19 +265,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def warn_if_edited(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Say on stderr if, by dvc.lock, the model in `path` was trained with another architecture, or is of another state.
+    """Say on stderr if, by dvc.lock, the model in `path` may have been trained with another architecture.
 
     Weights may fit an edited architecture too, and then mean something else.
     """
     file = f"stages/architectures/{checkpoint.arch}.py"
     run = recorded(f"train_{checkpoint.name}", path)
     if edited_since(run, file):
-        what, mend = f"{file} was edited since {checkpoint.name} was trained", "`dvc repro`"
-    elif not run and is_output(path):
-        what, mend = f"{path} is not the {checkpoint.name} that dvc.lock records", "`dvc checkout`, or `dvc repro`"
-    else:
+        what, mend = f"{file} was edited since {checkpoint.name} was trained", "run `dvc repro`"
+    elif run or not Path(LOCK).exists():
         return
-    print(f"warning: {what}; what the model answers may be wrong: run {mend}", file=sys.stderr)
+    elif is_output(path):
+        what, mend = f"{path} is not the {checkpoint.name} that dvc.lock records", "run `dvc checkout`, or `dvc repro`"
+    else:
+        what, mend = f"dvc.lock does not know {path}", f"was it trained with {file} as that is now?"
+    print(f"warning: {what}; what the model answers may be wrong: {mend}", file=sys.stderr)
 
 
 def _changed_settings(params: ModelParams) -> dict[str, Any]:
