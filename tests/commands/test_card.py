@@ -136,6 +136,12 @@ def test_gaps(card: Card) -> None:
     assert "663" in text
 
 
+def test_no_precision_of_a_class_that_is_never_answered(card: Card) -> None:
+    write_json("metrics/eval/model_2.json", {"accuracy": 40, "images": 9, "undecided": 0, "never_predicted": ["Shirt"]})
+    write_csv("plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], [("Shirt", 0.0, 0.0, 0.0, 5)])
+    assert "| `Shirt` | - | 0.0 | 5 |" in card()
+
+
 def test_drawn_images(card: Card) -> None:
     write_json("metrics/data.json", read_json("metrics/data.json") | {"source": "synthetic"})
     assert "Drawn garments" in card()

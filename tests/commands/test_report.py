@@ -522,6 +522,14 @@ def test_classes_of_few_images(results: Path, report: Report) -> None:
     assert "88.0 to 91.7" in text
 
 
+def test_no_precision_of_a_class_that_is_never_answered(results: Path, report: Report) -> None:
+    best = read_json(results / "metrics/compare.json")["best"]
+    edit(results / f"metrics/eval/{best}.json", never_predicted=["Coat"])
+    classes = [("Dress", 0.9, 0.9, 0.9, 20), ("Coat", 0.0, 0.0, 0.0, 20)]
+    write_csv(results / "plots/per_class.csv", ["class", "precision", "recall", "f1", "images"], classes)
+    assert re.search(r"Coat\s+-\s+0\.0\s+0\.0 to", text_of(report()))
+
+
 @pytest.mark.parametrize("chosen_on", ["test", "validation"])
 def test_images_that_decided(results: Path, report: Report, chosen_on: str) -> None:
     edit(results / "metrics/compare.json", chosen_on=chosen_on)
