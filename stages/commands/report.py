@@ -80,7 +80,7 @@ def gather() -> dict[str, Any]:
     data = outputs.read_checked("metrics/data.json", outputs.DATA)
     evaluated = {name: outputs.read_checked(f"metrics/eval/{name}.json", outputs.EVALUATION) for name in names}
     trained = {name: over_images(name, evaluated[name]) for name in names}
-    apart = not_known(trained, data["counts"], used) | hidden(trained, data) | measured_apart(used, layers)
+    apart = not_known(trained, data, used) | measured_apart(used, layers)
     seconds = {name: train_seconds(name) for name in names}
     speeds = {name: images_per_second(name) for name in names}
     return {
@@ -195,32 +195,26 @@ def over_images(name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
     return training | {"test_acc": held_out["accuracy"]}
 
 
-def not_known(trained: dict[str, dict[str, Any]], counts: dict[str, int], used: dict[str, Any]) -> dict[str, str]:
-    """Return the models of which so few images do not say whether they are ahead on their training images, and why."""
+def not_known(trained: dict[str, dict[str, Any]], data: dict[str, Any], used: dict[str, Any]) -> dict[str, str]:
+    """Return the models of which the images held out do not say whether they overfit, and why."""
     found = {}
     for name, each in trained.items():
         watched = each["watched"]
-        learned = effective_images(counts["train"], used.get(f"{name}.batch_size", 1))
+        images, copies = data["counts"].get(watched, 0), data["shared_images"].get(f"train_{watched}", 0)
+        learned = effective_images(data["counts"]["train"], used.get(f"{name}.batch_size", 1))
         seen, unseen = (
-            (accuracy, *wilson_interval(round(accuracy / 100 * images), images))
-            for accuracy, images in ((each["train_acc"], learned), (each["test_acc"], counts.get(watched, 0)))
+            (accuracy, *wilson_interval(round(accuracy / 100 * count), count))
+            for accuracy, count in ((each["train_acc"], learned), (each["test_acc"], images))
         )
         _, least, most = difference_interval(unseen, seen)
-        if excess_points(each) >= FAR_POINTS and least <= 0:
-            found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may make them differ so far"
-        elif excess_points(each) < FAR_POINTS and most >= HIDDEN_POINTS:
-            found[name] = f"with {counts.get(watched, 0):,} {watched} images chance alone may hide {most:.0f} points"
-    return found
-
-
-def hidden(trained: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, str]:
-    """Return the models whose gap may be large on other images than the copies of those they trained on, and why."""
-    found = {}
-    for name, each in trained.items():
-        watched = each["watched"]
-        copies, images = data["shared_images"].get(f"train_{watched}", 0), data["counts"].get(watched, 0)
-        if copies and excess_points(each) < FAR_POINTS <= excess_points(each) + 100 * copies / max(images, 1):
+        ahead = excess_points(each)
+        if ahead >= FAR_POINTS:
+            if least <= 0:
+                found[name] = f"with {images:,} {watched} images chance alone may make them differ so far"
+        elif copies and ahead + 100 * copies / images >= FAR_POINTS:
             found[name] = f"{copies:,} of the {images:,} {watched} images are training images too"
+        elif most >= HIDDEN_POINTS:
+            found[name] = f"with {images:,} {watched} images chance alone may hide {most:.0f} points"
     return found
 
 
