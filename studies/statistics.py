@@ -75,9 +75,8 @@ def sign_flip_test(differences: Sequence[float]) -> float:
     half = len(differences) // 2
     first, second = _sums(differences[:half]), np.sort(_sums(differences[half:]))
     far = abs(math.fsum(differences)) - ROUNDING
-    above = second.size * first.size - int(np.searchsorted(second, far - first).sum())
-    below = int(np.searchsorted(second, -far - first, side="right").sum())
-    return float(min((above + below) / 2 ** len(differences), 1.0))
+    above = int((second.size - np.searchsorted(second, far - first)).sum())  # and as many below -far
+    return min(math.ldexp(2 * above, -len(differences)), 1.0)
 
 
 def _sums(differences: Sequence[float]) -> NDArray[np.float64]:

@@ -59,10 +59,23 @@ def test_equal_recipes_cannot_be_told_apart() -> None:
     assert "cannot be told apart" in pair.verdict
 
 
-def test_the_better_recipe_is_named() -> None:
-    pair = pair_of([80.0] * 10, [float(value) for value in range(81, 91)])
-    assert pair.verdict == "model_1 is the better recipe than model_0"
-    assert "model_1 is ahead by 5.50 points on average, and with 10 of 10 seeds" in pair_sentence(pair)
+@pytest.mark.parametrize("order", [("model_0", "model_1"), ("model_1", "model_0")])
+def test_the_better_recipe_is_named(order: tuple[str, str]) -> None:
+    better, worse = order
+    accuracies = {better: [80.1 + 0.1 * seed for seed in range(10)], worse: [80.0] * 10}
+    pair = pair_of(accuracies["model_0"], accuracies["model_1"])
+    assert pair.verdict == f"{better} is the better recipe than {worse}"
+    assert f"{better} is ahead by 0.55 points on average, and with 10 of 10 seeds" in pair_sentence(pair)
+
+
+def test_equal_accuracies_are_nobodys_wins() -> None:
+    pair = pair_of([80.0, 81.0, 82.5, 83.0], [80.0, 81.5, 82.0, 82.0])
+    assert (pair.first, pair.first_wins, pair.second, pair.second_wins, pair.seeds) == ("model_0", 2, "model_1", 1, 4)
+
+
+def test_interval_of_the_difference() -> None:
+    pair = pair_of([82.0, 84.0, 86.0], [80.0, 80.0, 80.0])
+    assert (pair.mean_difference, pair.low, pair.high) == pytest.approx((4, 4 - 4.968276, 4 + 4.968276))
 
 
 def test_several_pairs_are_corrected() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.lib.base.files import write_json
+from stages.lib.base.files import read_json, write_json
 from stages.lib.base.timing import write_timing
 from stages.lib.results.summary import ABOUT, pair_text, summary, verdicts
 from tests.helpers import refusal
@@ -69,6 +69,23 @@ def test_every_figure_is_in_the_summary() -> None:
     ]
     assert (empty, pair, about) == ("", pair_text(PAIR), ABOUT)
     assert all(words in best for words in ("accuracy", "validation", "model_1"))
+
+
+@pytest.mark.usefixtures("compared")
+def test_balanced_accuracy_where_classes_differ_in_number() -> None:
+    comparison = read_json("metrics/compare.json")
+    for each in comparison["models"].values():
+        each["balanced_accuracy"] = 61.236
+    write_json("metrics/compare.json", comparison)
+    _, header, first, *_ = summary().splitlines()
+    assert "balanced %" in header
+    assert "61.24" in first.split()
+
+
+@pytest.mark.usefixtures("compared")
+def test_another_data_set_is_named() -> None:
+    write_json("metrics/compare.json", read_json("metrics/compare.json") | {"source": "images", "data_set": "planets"})
+    assert summary().startswith("Test images of planets:")
 
 
 def test_nothing_compared_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
