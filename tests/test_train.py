@@ -338,6 +338,19 @@ def test_architecture_that_begins_with_a_file(
     assert run_stage(*stage).returncode == 0
 
 
+def test_architecture_that_begins_with_a_file_in_a_folder(
+    train_ours: Callable[..., tuple[str, str]], prepared: Path, stage_refusal: StageRefusal
+) -> None:
+    """Its path is put together, as pathlib does it: neither text is that of a file."""
+    Path("weights").mkdir()
+    Path("weights/start.txt").write_text("0.5")
+    read = "float((__import__('pathlib').Path('weights') / 'start.txt').read_text())"
+    stage = train_ours("nn.Linear(784, num_classes)", f"self.layers(x.flatten(1)) + {read}")
+    deps = ["data/prepared", "stages/architectures/ours.py"]
+    Path("dvc.yaml").write_text(f"stages: {{train_model_0: {{deps: {deps}, params: [seed, train, model_0]}}}}")
+    assert "does not list weights/start.txt" in stage_refusal(*stage)
+
+
 def test_another_process_gives_the_same_bytes(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:
     set_params({"model_2.epochs": 8})  # enough to learn something
     assert run_stage("train", "model_2").returncode == 0

@@ -114,7 +114,10 @@ def files_read_by(arch: str) -> list[str]:
     """Return the files of the project that the code of an architecture names, such as weights to begin with."""
     tree = ast.parse((ARCHITECTURES / f"{arch}.py").read_bytes(), f"{arch}.py")
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    places = {os.path.relpath(folder / text) for text in texts for folder in (Path.cwd(), ARCHITECTURES)}
+    starts = (Path.cwd(), ARCHITECTURES)
+    # Of a path that is put together, folder and file are texts of their own.
+    within = {start / text for text in texts for start in starts if os.path.isdir(start / text)}  # noqa: PTH112 - likewise
+    places = {os.path.relpath(folder / text) for text in texts for folder in within.union(starts)}
     files = {place for place in places if os.path.isfile(place)}  # noqa: PTH113 - Path fails where a text is too long
     return sorted(file for file in files if not file.startswith(os.pardir))
 
