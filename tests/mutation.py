@@ -18,9 +18,20 @@ from collections import Counter
 from tests.helpers import PROJECT
 
 WORK = PROJECT / ".mutation"
-COPIED = ("stages", "tests", "params.yaml", "versions.toml", "pyproject.toml")
+COPIED = (
+    "docs",
+    "dvc.lock",
+    "dvc.yaml",
+    "metrics",
+    "params.yaml",
+    "pyproject.toml",
+    "stages",
+    "studies",
+    "tests",
+    "versions.toml",
+)
 NEEDED_PCT = 85.0
-NEEDS_GPU = "stages.lib.learning.training.x__capture__"  # records a CUDA graph: nothing here can run it
+NEEDS_GPU = "stages.lib.learning.steps.x__capture__"  # records a CUDA graph: nothing here can run it
 NOTICED = ("killed", "timeout")
 # The same processes and the same order of tests in every run.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}

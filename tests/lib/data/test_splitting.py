@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.lib.data.datasets import Split
-from stages.lib.data.splitting import hold_out, shared_images
+from stages.lib.data.splitting import hold_out, part_of_each_class, repeated_images, shared_images
 from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import MakeSplit, refusal
 
@@ -93,3 +93,23 @@ def test_copies_in_the_second_split_count() -> None:
 
 def test_empty_split_shares_nothing(make_split: MakeSplit) -> None:
     assert shared_images(make_split(20), make_split(0)) == shared_images(make_split(0), make_split(20)) == 0
+
+
+def test_copies_within_a_split() -> None:
+    split = with_labels(0, 1, 2, 3)
+    assert repeated_images(split) == 0
+    split.images_NCHW[2:] = split.images_NCHW[0]
+    assert repeated_images(split) == 2
+
+
+def test_part_of_each_class() -> None:
+    labels_N = torch.tensor([1] * 2 + [0] * 11 + [2] + [1] * 2)
+    chosen_N = part_of_each_class(labels_N, 0.25, 42)
+    assert (chosen_N.dtype, labels_N[chosen_N].bincount().tolist()) == (torch.bool, [2, 1, 1])
+
+
+def test_part_is_drawn_from_its_seed() -> None:
+    labels_N = torch.zeros(100, dtype=torch.int64)
+    first, again, other = (part_of_each_class(labels_N, 0.5, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -16,8 +16,11 @@ from stages.lib.learning.evaluation import (
     check_reloaded,
     mean_over_batches,
     metrics_of,
+    predict,
     predict_logits,
 )
+from stages.lib.learning.models import Checkpoint
+from stages.lib.source.idx_sets import CLASS_NAMES
 from tests.helpers import MakeSplit, refusal
 
 
@@ -47,6 +50,34 @@ def test_evaluation_mode(make_split: MakeSplit) -> None:
     assert torch.equal(first, second)
     assert not first.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def checkpoint_of(weights: float, class_names: tuple[str, ...] = CLASS_NAMES, side: int = 28) -> Checkpoint:
+    """A linear model, all of its weights alike."""
+    linear = nn.Linear(784, 10)
+    nn.init.constant_(linear.weight, weights)
+    model, shape, form = nn.Sequential(nn.Flatten(), linear), (1, side, side), "contiguous"
+    return Checkpoint(model, "model_7", "linear", shape, 10, {}, form, class_names, "synthetic", "FashionMNIST", {})
+
+
+def test_logits_of_a_loaded_model(make_split: MakeSplit) -> None:
+    split, checkpoint = make_split(20), checkpoint_of(0.1)
+    assert torch.equal(predict(checkpoint, split, 8), predict_logits(checkpoint.model, make_loader(split, 8)))
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "words"),
+    [
+        (checkpoint_of(0.1, class_names=CLASS_NAMES[::-1]), "other classes"),
+        (checkpoint_of(0.1, side=14), "other classes or shapes"),
+        (checkpoint_of(float("nan")), "not finite"),
+    ],
+    ids=["classes", "shape", "diverged"],
+)
+def test_model_that_cannot_be_evaluated(make_split: MakeSplit, checkpoint: Checkpoint, words: str) -> None:
+    message = refusal(predict, checkpoint, make_split(20), 8)
+    assert message.startswith("model_7 ")
+    assert words in message
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from stages.lib.results.statistics import SIGNIFICANCE, difference_interval, holm, mcnemar_test, wilson_interval
+from stages.lib.results.statistics import (
+    SIGNIFICANCE,
+    PairedTest,
+    difference_interval,
+    holm,
+    mcnemar_test,
+    verdict,
+    wilson_interval,
+)
 
 
 def correct(both: int, only_first: int, only_second: int, neither: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -113,3 +121,15 @@ def test_equally_good_models_seldom_have_a_winner() -> None:
         tests = [mcnemar_test(first, second) for first, second in combinations(correct_MN, 2)]
         wins += min(holm([test.p_value for test in tests])) < SIGNIFICANCE
     assert wins / 300 <= SIGNIFICANCE  # without the adjustment in 37 % of the trials
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p_value", "words"),
+    [
+        (9, 1, 0.049, "a is better than b"),
+        (1, 9, 0.049, "b is better than a"),
+        (9, 1, 0.05, "a and b cannot be told apart"),
+    ],
+)
+def test_verdict(only_first: int, only_second: int, p_value: float, words: str) -> None:
+    assert verdict("a", "b", PairedTest(only_first, only_second, 0.001), p_value) == words
