@@ -212,6 +212,8 @@ def test_broken_weight_stops_at_first_batch(make_split: MakeSplit) -> None:
         (4, [2, 2], False),  # of few images all are right
         (3, [2, 2], True),
         (50, [45, 5], False),
+        (130, [100] * 10, False),
+        (128, [100] * 10, True),  # three standard errors are 28.5
         (1100, [1000] * 10, False),  # a small lead counts where there are many images
     ],
 )
@@ -429,6 +431,14 @@ def test_test_images_only_without_validation(
     assert changed == (set() if validation else seen)  # the model never sees them
 
 
+@pytest.mark.parametrize(("key", "value"), [("keep", "best"), ("patience", 2)])
+def test_test_images_choose_no_epoch(
+    prepared: Path, stage_refusal: StageRefusal, set_params: SetParams, key: str, value: object
+) -> None:
+    set_params({f"model_0.{key}": value})
+    assert "set prepare.validation" in stage_refusal("train", "model_0")
+
+
 def test_divergence_leaves_the_earlier_model(
     prepared: Path, run_stage: RunStage, stage_refusal: StageRefusal, set_params: SetParams
 ) -> None:
@@ -530,7 +540,7 @@ def test_unused_weights(train_ours: Callable[..., tuple[str, str]], run_stage: R
 def test_last_batch_of_one_image(
     train_ours: Callable[..., tuple[str, str]], stage_refusal: StageRefusal, set_params: SetParams
 ) -> None:
-    set_params({"model_0.batch_size": 329})
+    set_params({"model_0.batch_size": 47})
     line = stage_refusal(*train_ours(NORMALIZED))  # batch normalization needs two
     assert "one image" in line
     assert "batch_size" in line

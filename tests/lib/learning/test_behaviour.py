@@ -1,5 +1,7 @@
 """The changed images: what changes, and what stays."""
 
+import math
+
 import pytest
 import torch
 
@@ -39,6 +41,14 @@ def test_brightness() -> None:
     changed = dict(changed_images(Split(images, torch.zeros(1, dtype=torch.int64), ("Bag",), "synthetic")))
     assert changed["darker by half"].images_NCHW.flatten().tolist() == [0, 50, 85, 127]
     assert changed["brighter by half"].images_NCHW.flatten().tolist() == [0, 150, 255, 255]
+
+
+def test_noise_of_a_tenth_of_the_range() -> None:
+    """On black only what the noise adds is seen: half of a normal distribution with a deviation of 25."""
+    black = Split(torch.zeros(50, 1, 28, 28, dtype=torch.uint8), torch.zeros(50).long(), ("Bag",), "synthetic")
+    noise = dict(changed_images(black))["with noise"].images_NCHW.double()
+    assert noise.mean() == pytest.approx(25 / math.sqrt(2 * math.pi), rel=0.02)
+    assert noise.max() < 130
 
 
 def test_same_noise_each_time(split: Split) -> None:

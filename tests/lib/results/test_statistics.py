@@ -55,6 +55,10 @@ def test_published_differences(
     assert difference_interval(*figures) == pytest.approx(expected, abs=0.006)
 
 
+def test_nothing_is_known_of_no_image() -> None:
+    assert wilson_interval(0, 0) == (0, 100)
+
+
 def test_interval_within_0_and_100() -> None:
     ends = [wilson_interval(correct, images) for images in range(1, 300) for correct in (0, images)]
     assert min(low for low, _ in ends) == 0.0
@@ -106,7 +110,7 @@ def test_order_of_models() -> None:
         # p.adjust(c(...), "holm") of R
         ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
         ([0.04, 0.001, 0.6, 0.04], [0.12, 0.004, 0.6, 0.12]),
-        ([0.5, 0.9], [1.0, 1.0]),
+        ([0.7, 0.9], [1.0, 1.0]),
     ],
 )
 def test_adjusted_p_values_of_r(p_values: list[float], adjusted: list[float]) -> None:

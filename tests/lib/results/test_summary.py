@@ -54,7 +54,9 @@ def compared(workspace: Path) -> None:
 def test_equals_are_named() -> None:
     comparison = {"by": "accuracy", "chosen_on": "test", "best": "model_0", "pairs": []}
     assert "equal" not in verdicts(comparison)
-    assert "model_0, the first of those that are equal: model_1 too" in verdicts(comparison | {"equals": ["model_1"]})
+    named = verdicts(comparison | {"equals": ["model_1", "model_2"]})
+    assert "model_0, the first of those that are equal: model_1, model_2 too" in named
+    assert ABOUT not in named  # of one model, or of none that were tested, it says nothing
 
 
 @pytest.mark.usefixtures("compared")
