@@ -396,6 +396,18 @@ def test_other_seeds_change_no_training(prepared: Path, run_stage: RunStage, set
     assert contents(prepared, "model_0") == first
 
 
+def test_bfloat16_is_for_the_step_alone(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:
+    weights = []
+    for precision in ("float32", "bfloat16"):
+        set_params({"train.precision": precision})
+        assert run_stage("train", "model_0").returncode == 0
+        weights.append(load_checkpoint("models/model_0.safetensors").model.state_dict())
+    for exact, rounded in zip(*(each.values() for each in weights), strict=True):
+        assert rounded.dtype == torch.float32
+        assert not torch.equal(exact, rounded)
+        torch.testing.assert_close(exact, rounded, rtol=0, atol=0.01)
+
+
 def test_settings_of_the_named_model(prepared: Path, run_stage: RunStage, set_params: SetParams) -> None:
     set_params({"model_1.epochs": 2, "model_1.hidden_units": 5, "model_1.lr": 0.5, "model_1.batch_size": 330})
     run_stage("train", "model_1")

@@ -54,6 +54,8 @@ def test_erase_blackens_a_square_of_every_other_image(images_BCHW: Tensor) -> No
     assert set(black[erased].flatten(1).sum(dim=1).tolist()) == {2 * ERASED**2}
     assert black[:, :, 0, 0].any()
     assert black[:, :, -1, -1].any()
+    first_rows, first_columns = (black[erased, 0].any(dim=dim).int().argmax(dim=1) for dim in (2, 1))
+    assert not torch.equal(first_rows, first_columns)  # squares lie beside the diagonal too
 
 
 @pytest.mark.parametrize(("height", "width", "black"), [(8, 8, 16), (5, 20, 16), (2, 2, 1)])
