@@ -63,21 +63,24 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "adamw"])
 def test_weights_are_those_of_torch(split: Split, optimizer: str, schedule: str) -> None:
     """As its documentation has it: the scheduler takes a step after each step of the optimizer."""
-    momentum = 0.9 if optimizer == "sgd" else 0
-    recipe = {"optimizer": optimizer, "momentum": momentum, "schedule": schedule, "weight_decay": 0.01, "lr": 0.01}
+    nesterov = optimizer == "nesterov"
+    kinds = {"adam": {"optimizer": "adam"}, "adamw": {"optimizer": "adamw"}}
+    kind = kinds.get(optimizer, {"momentum": 0.9, "nesterov": nesterov})
+    recipe = {**kind, "schedule": schedule, "weight_decay": 0.01, "lr": 0.01}
     ours = begin(split, "linear", epochs=2, label_smoothing=0.1, **recipe)
     theirs = copy.deepcopy(ours.model)
     set_seeds(42)
     assert len(list(ours.run())) == 2
 
-    if optimizer == "sgd":
-        reference: Any = SGD(theirs.parameters(), 0.01, momentum=0.9, weight_decay=0.01, fused=True)
+    shared: Any = {"lr": 0.01, "weight_decay": 0.01, "fused": True}
+    reference: Any
+    if optimizer in kinds:
+        reference = (Adam if optimizer == "adam" else AdamW)(theirs.parameters(), **shared)
     else:
-        kind = Adam if optimizer == "adam" else AdamW
-        reference = kind(theirs.parameters(), 0.01, weight_decay=0.01, fused=True)
+        reference = SGD(theirs.parameters(), momentum=0.9, nesterov=nesterov, **shared)
     scheduler: Any = None
     if schedule == "cosine":
         scheduler = CosineAnnealingLR(reference, T_max=22)
