@@ -98,6 +98,15 @@ def test_weights_are_those_of_torch(split: Split, optimizer: str, schedule: str)
     assert same(weights_of(ours.model), weights_of(theirs))
 
 
+@pytest.mark.parametrize(
+    "knob", [{"optimizer": "adam"}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"schedule": "cosine"}]
+)
+def test_each_knob_alone_has_an_effect(split: Split, knob: dict[str, Any]) -> None:
+    plain, other = begin(split, "linear", epochs=1), begin(split, "linear", epochs=1, **knob)
+    assert len([*plain.run(), *other.run()]) == 2
+    assert not same(weights_of(plain.model), weights_of(other.model))
+
+
 def test_learning_rates() -> None:
     constant, cosine, onecycle = (
         learning_rates(model_params(lr=1.0, schedule=schedule), 100) for schedule in ("constant", "cosine", "onecycle")
@@ -138,6 +147,13 @@ def test_averaged_weights(split: Split) -> None:
     assert all(torch.allclose(*pair) for pair in zip(weights_of(averaged.model), average, strict=True))
     assert not same(weights_of(averaged.model), weights_of(plain.model))
     assert epoch.correct == accuracy(averaged.model, split)
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("last", 2), ("best", 1)])
+def test_epoch_that_is_kept(split: Split, keep: str, epoch: int) -> None:
+    training = begin(split, "linear", epochs=2, keep=keep)
+    training.epochs = epochs(5, 4)
+    assert training.kept().epoch == epoch
 
 
 def accuracy(model: nn.Module, split: Split) -> int:

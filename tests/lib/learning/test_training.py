@@ -141,11 +141,13 @@ def test_no_progress_elsewhere(
     assert progress_shown(make_split(330), monkeypatch, terminal, World(rank=rank)) == ""
 
 
-def test_losses_of_slices() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_losses_of_slices(smoothing: float) -> None:
     logits_BK, labels_B = torch.randn(7, 10, generator=torch.Generator().manual_seed(0)), torch.arange(7)
     slices = zip(logits_BK.tensor_split(3), labels_B.tensor_split(3), strict=True)
-    losses = [batch_loss(*each, size=7, world=World(rank, 3)) for rank, each in enumerate(slices)]
-    assert torch.stack(losses).mean().item() == pytest.approx(cross_entropy(logits_BK, labels_B).item())
+    losses = [batch_loss(*each, 7, World(rank, 3), smoothing) for rank, each in enumerate(slices)]
+    whole = cross_entropy(logits_BK, labels_B, label_smoothing=smoothing)
+    assert torch.stack(losses).mean().item() == pytest.approx(whole.item())
 
 
 @pytest.fixture
